@@ -1,0 +1,12 @@
+//! Keeps databases and brings them back: backups of PostgreSQL and SQLite that are proven by restoring them.
+//!
+//! The verbs are functions ([`backup`], [`restore`], [`export`]); [`repository`] is the format they share, described in
+//! FORMAT.md; [`cli`] is the thin layer that turns them into commands.
+
+pub mod backup;
+pub mod choose;
+pub mod cli;
+pub mod error;
+pub mod export;
+pub mod repository;
+pub mod restore;

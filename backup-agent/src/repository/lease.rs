@@ -1,0 +1,89 @@
+//! A writer at work: an object that keeps prune away from the packs the writer may adopt.
+
+use super::layout;
+use bytes::Bytes;
+use shared::model::{BackupId, DatabaseName};
+use shared::store::{PutMode, Store, StoreError};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+/// A lease is renewed this often.
+const RENEWAL: Duration = Duration::from_secs(300);
+/// A lease that was not renewed for this long is no longer honoured.
+pub const LEASE_TTL: Duration = Duration::from_secs(900);
+
+/// A moment on both clocks: the monotonic one stands still while the machine is suspended, the other may be set back.
+#[derive(Clone, Copy)]
+struct Moment(Instant, SystemTime);
+
+impl Moment {
+    fn now() -> Self {
+        Moment(Instant::now(), SystemTime::now())
+    }
+
+    fn elapsed(self) -> Duration {
+        self.0.elapsed().max(self.1.elapsed().unwrap_or_default())
+    }
+}
+
+/// Held while a backup is written; renewed in the background.
+pub struct Lease {
+    store: Arc<dyn Store>,
+    key: String,
+    renewed: Arc<Mutex<Moment>>,
+    renewal: tokio::task::JoinHandle<()>,
+}
+
+impl Lease {
+    /// Announces a writer that may adopt packs named by `parents`.
+    pub async fn take(
+        store: Arc<dyn Store>,
+        database: &DatabaseName,
+        parents: &[BackupId],
+    ) -> Result<Self, StoreError> {
+        let key = layout::lease(&layout::random_name());
+        let body = Bytes::from(
+            serde_json::json!({"database": database, "parents": parents, "started_at": jiff::Timestamp::now()})
+                .to_string(),
+        );
+        let before = Moment::now();
+        store.put(&key, body.clone(), PutMode::Replace).await?;
+        let renewed = Arc::new(Mutex::new(before));
+        let renewal = tokio::spawn(renew(store.clone(), key.clone(), body, renewed.clone()));
+        Ok(Lease { store, key, renewed, renewal })
+    }
+
+    /// Whether the last renewal is recent enough that prune has certainly honoured the lease until now.
+    pub fn is_fresh(&self) -> bool {
+        self.renewed.lock().is_ok_and(|at| at.elapsed() < LEASE_TTL)
+    }
+
+    /// Ends the lease. A lease that cannot be deleted runs out by itself.
+    pub async fn release(self) {
+        self.renewal.abort();
+        if let Err(error) = self.store.delete(&self.key).await {
+            tracing::warn!(%error, "a lease could not be deleted; it runs out by itself");
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}
+
+async fn renew(store: Arc<dyn Store>, key: String, body: Bytes, renewed: Arc<Mutex<Moment>>) {
+    loop {
+        tokio::time::sleep(RENEWAL).await;
+        let before = Moment::now();
+        match store.put(&key, body.clone(), PutMode::Replace).await {
+            Ok(()) => {
+                if let Ok(mut at) = renewed.lock() {
+                    *at = before;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "a lease could not be renewed; the next try follows"),
+        }
+    }
+}

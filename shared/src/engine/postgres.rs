@@ -1,0 +1,89 @@
+//! PostgreSQL: the schema by `pg_dump`, rows, sequences and large objects by our own COPY over one snapshot.
+
+mod archive;
+mod aside;
+mod blank;
+mod catalog;
+mod dump;
+mod facts;
+mod large_objects;
+mod load;
+mod nodelay;
+mod preflight;
+mod quote;
+mod schema;
+mod select;
+mod session;
+mod snapshot;
+mod texts;
+mod toc;
+mod tools;
+
+use super::{Aside, Dump, DumpOptions, DumpSink, DumpSource, Engine, EngineError, Nowhere, Probe};
+use crate::model::{EngineKind, Fingerprint, PostgresUrl};
+use async_trait::async_trait;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// One PostgreSQL database (version 12 and later).
+#[derive(Debug, Clone)]
+pub struct PostgresEngine {
+    url: PostgresUrl,
+    folders: Option<Vec<PathBuf>>,
+}
+
+impl PostgresEngine {
+    /// The database at `url`; connects to nothing yet.
+    pub fn new(url: PostgresUrl) -> Self {
+        PostgresEngine { url, folders: None }
+    }
+
+    /// Looks for `pg_dump` and `pg_restore` in these folders only, instead of PATH and `/usr/lib/postgresql/*/bin`.
+    pub fn with_tools_in(mut self, folders: Vec<PathBuf>) -> Self {
+        self.folders = Some(folders);
+        self
+    }
+
+    async fn dump_into(&self, sink: Arc<dyn DumpSink>, options: &DumpOptions) -> Result<Dump, EngineError> {
+        dump::dump(&self.url, self.folders.as_deref(), sink, options, dump::View::ALL).await
+    }
+}
+
+#[async_trait]
+impl Engine for PostgresEngine {
+    fn kind(&self) -> EngineKind {
+        EngineKind::Postgres
+    }
+
+    fn describe(&self) -> String {
+        self.url.to_string()
+    }
+
+    async fn probe(&self) -> Result<Probe, EngineError> {
+        let mut conn = session::connect(&self.url).await?;
+        let server = snapshot::Server::ask(&mut conn).await?;
+        session::close(conn).await;
+        let tools = tools::Tools::find(self.folders.as_deref(), server.major()).await;
+        Ok(dump::probe(&server, tools.ok().map(|tools| tools.version)))
+    }
+
+    async fn dump(&self, sink: Arc<dyn DumpSink>, options: &DumpOptions) -> Result<Dump, EngineError> {
+        self.dump_into(sink, options).await
+    }
+
+    async fn fingerprint(&self, _source: &dyn DumpSource, workers: usize) -> Result<Fingerprint, EngineError> {
+        let options = DumpOptions { workers, ..DumpOptions::default() };
+        Ok(self.dump_into(Arc::new(Nowhere), &options).await?.fingerprint)
+    }
+
+    fn tables_meant(&self, source: &dyn DumpSource, typed: &[String]) -> Result<Vec<String>, EngineError> {
+        let facts = aside::facts_of(source)?;
+        let meant = select::chosen(&facts.tables, typed)?;
+        Ok(meant.into_iter().map(|at| facts.tables[at].qualified()).collect())
+    }
+
+    async fn aside(&self, source: &dyn DumpSource) -> Result<Box<dyn Aside>, EngineError> {
+        let aside = aside::PostgresAside::begin(&self.url, self.folders.clone(), source).await?;
+        Ok(Box::new(aside))
+    }
+}

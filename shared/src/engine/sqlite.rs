@@ -1,0 +1,101 @@
+//! SQLite behind the door to databases.
+//!
+//! A dump takes a private copy by SQLite's online backup, then reads that copy twice at once: its pages go into the
+//! sink, its rows into the fingerprint. A restore writes a new file beside its target and gives it the name last.
+
+mod aside;
+mod check;
+mod chosen;
+mod copy;
+mod dump;
+mod fingerprint;
+mod open;
+mod private;
+mod rows;
+mod target;
+mod texts;
+
+use crate::engine::{Aside, Dump, DumpOptions, DumpSink, DumpSource, Engine, EngineError, Probe};
+use crate::model::{EngineKind, Fingerprint};
+use async_trait::async_trait;
+use open::{open_source, sql_error};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Lock timeout of calls that take no options.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One SQLite database file.
+#[derive(Debug, Clone)]
+pub struct SqliteEngine {
+    path: PathBuf,
+}
+
+impl SqliteEngine {
+    /// The database at `path`; nothing is opened yet.
+    pub fn new(path: PathBuf) -> SqliteEngine {
+        SqliteEngine { path }
+    }
+}
+
+#[async_trait]
+impl Engine for SqliteEngine {
+    fn kind(&self) -> EngineKind {
+        EngineKind::Sqlite
+    }
+
+    fn describe(&self) -> String {
+        format!("sqlite:{}", self.path.display())
+    }
+
+    async fn probe(&self) -> Result<Probe, EngineError> {
+        let path = self.path.clone();
+        blocking(move || open_source(&path, LOCK_TIMEOUT).map(|source| dump::probe(&source))).await
+    }
+
+    async fn dump(&self, sink: Arc<dyn DumpSink>, options: &DumpOptions) -> Result<Dump, EngineError> {
+        let (path, options) = (self.path.clone(), options.clone());
+        blocking(move || dump::dump(&path, sink, &options)).await
+    }
+
+    async fn fingerprint(&self, _source: &dyn DumpSource, _workers: usize) -> Result<Fingerprint, EngineError> {
+        let path = self.path.clone();
+        blocking(move || {
+            let source = open_source(&path, LOCK_TIMEOUT)?;
+            // One read transaction: everything is read from one snapshot.
+            let read = || {
+                source.begin()?;
+                let reading = fingerprint::read(&source.connection)?;
+                source.connection.execute_batch("COMMIT")?;
+                Ok(reading.fingerprint)
+            };
+            read().map_err(|error| sql_error(&source.path, error))
+        })
+        .await
+    }
+
+    fn tables_meant(&self, source: &dyn DumpSource, typed: &[String]) -> Result<Vec<String>, EngineError> {
+        let meant = chosen::choose(source.fingerprint(), typed)?;
+        Ok(meant.iter().map(|name| quote(name)).collect())
+    }
+
+    async fn aside(&self, _source: &dyn DumpSource) -> Result<Box<dyn Aside>, EngineError> {
+        let path = self.path.clone();
+        blocking(move || aside::SqliteAside::begin(&path)).await.map(|aside| Box::new(aside) as Box<dyn Aside>)
+    }
+}
+
+/// Runs SQLite's work where it may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, EngineError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(EngineError::failed(format!("reading the SQLite database ended by a defect of this program: {error}")))
+    })
+}
+
+/// An SQL identifier.
+fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

@@ -1,0 +1,15 @@
+//! Pure nouns: no I/O, no async, no clock.
+
+mod backup_id;
+mod database;
+mod fault;
+mod fingerprint;
+mod moment;
+mod secret;
+
+pub use backup_id::{BackupId, InvalidBackupId};
+pub use database::{DatabaseName, DatabaseUrl, EngineKind, Identity, InvalidName, InvalidUrl, PostgresUrl};
+pub use fault::Class;
+pub use fingerprint::{Difference, DifferenceKind, Fingerprint, LargeObject, RowSum, SequenceState, TableFingerprint};
+pub use moment::{At, InvalidAt, parse_at};
+pub use secret::Secret;

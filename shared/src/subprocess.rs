@@ -1,0 +1,245 @@
+//! The only place that starts a process: client tools now, migration tools and hooks later.
+//!
+//! Every child has a process group of its own, an environment made from nothing, a deadline, and output that is cut
+//! off at a limit. A password reaches a child through its environment only, never through its arguments.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Command;
+
+/// Variables every child inherits where they are set: what a program needs to find itself, its home and its words.
+const INHERITED: [&str; 7] = ["PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "SSL_CERT_FILE"];
+
+/// Time between the polite signal and the last one.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A program to be run once.
+#[derive(Debug)]
+pub struct Subprocess {
+    program: PathBuf,
+    args: Vec<OsString>,
+    // Values may be secrets, so `Debug` must not reach them.
+    env: Hidden,
+    stdout: Output,
+    deadline: Duration,
+    cap_bytes: usize,
+}
+
+struct Hidden(Vec<(OsString, OsString)>);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+#[derive(Debug)]
+enum Output {
+    Kept,
+    File(PathBuf),
+}
+
+/// What a program left behind.
+#[derive(Debug)]
+pub struct Finished {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its standard output, unless that went to a file; cut off at the limit.
+    pub stdout: Vec<u8>,
+    /// Its standard error, cut off at the limit.
+    pub stderr: String,
+}
+
+/// A program that could not be run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum SubprocessError {
+    /// It could not be started.
+    #[error("{program} could not be started: {error}")]
+    Start {
+        /// File name of the program.
+        program: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It did not end in time and was killed with all its children.
+    #[error("{program} did not end within {seconds} s and was killed")]
+    Deadline {
+        /// File name of the program.
+        program: String,
+        /// The time it was given.
+        seconds: u64,
+    },
+    /// Its output could not be read.
+    #[error("the output of {program} could not be read: {error}")]
+    Output {
+        /// File name of the program.
+        program: String,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+impl Subprocess {
+    /// A program without arguments, an hour of time and 1 MiB of kept output.
+    pub fn new(program: &Path) -> Self {
+        Subprocess {
+            program: program.to_owned(),
+            args: Vec::new(),
+            env: Hidden(Vec::new()),
+            stdout: Output::Kept,
+            deadline: Duration::from_secs(3600),
+            cap_bytes: 1 << 20,
+        }
+    }
+
+    /// Adds an argument. Never a secret: arguments are visible to everybody on the machine.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets variables of the child's environment.
+    pub fn envs<K: AsRef<OsStr>, V: AsRef<OsStr>>(mut self, pairs: impl IntoIterator<Item = (K, V)>) -> Self {
+        self.env.0.extend(pairs.into_iter().map(|(name, value)| (name.as_ref().into(), value.as_ref().into())));
+        self
+    }
+
+    /// Sends standard output into a new file.
+    pub fn stdout_to(mut self, path: &Path) -> Self {
+        self.stdout = Output::File(path.to_owned());
+        self
+    }
+
+    /// Sets how long the program may run.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Sets how much of each output stream is kept; the rest is read and dropped.
+    pub fn keep(mut self, cap_bytes: usize) -> Self {
+        self.cap_bytes = cap_bytes;
+        self
+    }
+
+    /// Runs the program to its end. Whether its exit status is a success is the caller's question.
+    ///
+    /// Dropping the future kills the program itself; its own children end when their pipes close.
+    pub async fn run(self) -> Result<Finished, SubprocessError> {
+        let program = self.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let start = |error| SubprocessError::Start { program: program.clone(), error };
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).env_clear().stdin(Stdio::null()).stderr(Stdio::piped());
+        command.envs(INHERITED.iter().filter_map(|name| std::env::var_os(name).map(|value| (name, value))));
+        command.envs(self.env.0.iter().map(|(name, value)| (name, value)));
+        command.stdout(match &self.stdout {
+            Output::Kept => Stdio::piped(),
+            Output::File(path) => Stdio::from(File::create(path).map_err(start)?),
+        });
+        let mut child = command.process_group(0).kill_on_drop(true).spawn().map_err(start)?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let cap = self.cap_bytes;
+        let work = async { tokio::join!(child.wait(), read_capped(stdout, cap), read_capped(stderr, cap)) };
+        let Ok((status, stdout, stderr)) = tokio::time::timeout(self.deadline, work).await else {
+            kill_group(&mut child).await;
+            return Err(SubprocessError::Deadline { program, seconds: self.deadline.as_secs() });
+        };
+        let broken = |error| SubprocessError::Output { program: program.clone(), error };
+        Ok(Finished {
+            status: status.map_err(broken)?,
+            stdout: stdout.map_err(broken)?,
+            stderr: String::from_utf8_lossy(&stderr.map_err(broken)?).into_owned(),
+        })
+    }
+}
+
+async fn read_capped(stream: Option<impl AsyncRead + Unpin>, cap_bytes: usize) -> std::io::Result<Vec<u8>> {
+    let Some(mut stream) = stream else { return Ok(Vec::new()) };
+    let mut kept = Vec::new();
+    let mut piece = vec![0; 16 * 1024];
+    loop {
+        let length = stream.read(&mut piece).await?;
+        if length == 0 {
+            return Ok(kept);
+        }
+        // What does not fit is still read, or the child would wait for ever on a full pipe.
+        let room = cap_bytes.saturating_sub(kept.len()).min(length);
+        kept.extend_from_slice(&piece[..room]);
+    }
+}
+
+/// Ends a child and everything it started: first politely, then for good.
+async fn kill_group(child: &mut tokio::process::Child) {
+    let Some(group) = child.id() else { return };
+    signal_group("TERM", group).await;
+    if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
+        signal_group("KILL", group).await;
+        if let Err(error) = child.kill().await {
+            tracing::warn!(%error, "a child process could not be killed");
+        }
+    }
+}
+
+/// The shell's own `kill` reaches a process group without a system call of ours.
+async fn signal_group(signal: &str, group: u32) {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "kill -s \"$1\" -- \"-$2\"", "sh", signal, &group.to_string()]);
+    shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Err(error) = shell.status().await {
+        tracing::warn!(%error, "no shell to end a process group with");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Subprocess {
+        Subprocess::new(Path::new("/bin/sh")).arg("-c").arg(script)
+    }
+
+    #[tokio::test]
+    async fn output_is_kept_up_to_the_limit_and_the_rest_is_drained() {
+        let done = shell("head -c 300000 /dev/zero; echo oops >&2; exit 3").keep(10).run().await.expect("runs");
+        assert_eq!((done.status.code(), done.stdout.len(), done.stderr.as_str()), (Some(3), 10, "oops\n"));
+    }
+
+    #[tokio::test]
+    async fn the_environment_holds_only_what_was_given() {
+        let done = shell("env").envs([("PGPASSWORD", "s3cret")]).run().await.expect("runs");
+        let text = String::from_utf8(done.stdout).expect("text");
+        assert!(text.contains("PGPASSWORD=s3cret") && !text.contains("CARGO"), "{text}");
+        assert!(!format!("{:?}", shell("env").envs([("PGPASSWORD", "s3cret")])).contains("s3cret"));
+    }
+
+    #[tokio::test]
+    async fn the_deadline_ends_grandchildren_too() {
+        let folder = tempfile::tempdir().expect("folder");
+        let pid = folder.path().join("pid");
+        let script = format!("sleep 600 & echo $! > '{}'; wait", pid.display());
+        let error = shell(&script).deadline(Duration::from_secs(2)).run().await.expect_err("too slow");
+        assert!(matches!(error, SubprocessError::Deadline { .. }), "{error}");
+        let pid = std::fs::read_to_string(pid).expect("pid");
+        let gone = async {
+            // Signals are delivered in their own time.
+            loop {
+                let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+                if stat.is_empty() || stat.contains(") Z") {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the grandchild still runs");
+    }
+}

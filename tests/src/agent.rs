@@ -1,0 +1,264 @@
+//! Runs the product's own program, as a user would.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What a run of the program left.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The arguments, for messages.
+    pub arguments: String,
+    /// Exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    /// The most memory the program itself had in use, without its children, sampled every 20 ms.
+    pub peak_rss_bytes: u64,
+    /// Wall-clock time.
+    pub elapsed: Duration,
+}
+
+impl Run {
+    /// Asserts the exit code and returns the run.
+    #[track_caller]
+    pub fn expect_code(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}\n{}\n{}", self.arguments, self.stdout, self.stderr);
+        self
+    }
+
+    /// Standard output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{}: not JSON ({error}): {}", self.arguments, self.stdout))
+    }
+
+    /// Asserts that `secret` stands in nothing the program printed.
+    #[track_caller]
+    pub fn never_says(&self, secret: &str) -> &Self {
+        assert!(!self.stdout.contains(secret) && !self.stderr.contains(secret), "{} told a secret", self.arguments);
+        self
+    }
+}
+
+/// The program with a home, a working folder and a directory store of its own.
+#[derive(Debug)]
+pub struct Agent {
+    home: tempfile::TempDir,
+    program: PathBuf,
+    environment: Vec<(OsString, OsString)>,
+    store: Option<String>,
+    deadline: Duration,
+}
+
+impl Agent {
+    /// The program with an empty home and `--store file:` a folder in it that does not exist yet.
+    #[track_caller]
+    pub fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let store = format!("file:{}", home.path().join("store").display());
+        let environment = ["PATH", "LD_LIBRARY_PATH", "TMPDIR"]
+            .iter()
+            .filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)))
+            .collect();
+        Self { home, program: program("backup-agent"), environment, store: Some(store), deadline: DEADLINE }
+    }
+
+    /// Uses another store; none leaves `--store` out.
+    #[must_use]
+    pub fn with_store(mut self, store: Option<&str>) -> Self {
+        self.store = store.map(str::to_owned);
+        self
+    }
+
+    /// Sets a variable in the program's environment, which otherwise holds PATH, HOME and a UTF-8 locale only.
+    #[must_use]
+    pub fn with_env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Ends a run that takes longer than this as a failure; 10 minutes if not set.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Home and working folder.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The folder of the directory store.
+    pub fn store_dir(&self) -> PathBuf {
+        self.home.path().join("store")
+    }
+
+    /// Runs the program to its end, whatever that is.
+    #[track_caller]
+    pub fn run<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Run {
+        self.start(arguments).wait()
+    }
+
+    /// Runs the program and asserts that it ended with 0.
+    #[track_caller]
+    pub fn ok<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Run {
+        self.run(arguments).expect_code(0)
+    }
+
+    /// Runs the program with `--json`, asserts that it ended with 0, and parses its answer.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let mut all = arguments.to_vec();
+        all.push("--json");
+        self.ok(&all).json()
+    }
+
+    /// Starts the program without waiting, to look at it or to kill it.
+    #[track_caller]
+    pub fn start<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Running {
+        let mut command = self.command(arguments);
+        let text = format!("{command:?}");
+        let began = Instant::now();
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", self.program.display()));
+        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        Running {
+            child,
+            stdout: Some(collect(stdout)),
+            stderr: Some(collect(stderr)),
+            arguments: text,
+            began,
+            deadline: self.deadline,
+            peak_rss_bytes: 0,
+        }
+    }
+
+    /// The command as it would be started, for tests that wrap it.
+    pub fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env_clear().env("HOME", self.home.path()).env("LANG", "C.UTF-8").env("TZ", "UTC");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.current_dir(self.home.path());
+        if let Some(store) = &self.store {
+            command.args(["--store", store]);
+        }
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A run that has not ended yet. Dropping it kills the program.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    stdout: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<String>>,
+    arguments: String,
+    began: Instant,
+    deadline: Duration,
+    peak_rss_bytes: u64,
+}
+
+impl Running {
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.sample();
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Kills the program (SIGKILL) and returns what it left.
+    pub fn kill(mut self) -> Run {
+        let _ = self.child.kill();
+        self.wait()
+    }
+
+    /// Waits for the end. Panics, after killing it, when the program is over its deadline.
+    #[track_caller]
+    pub fn wait(mut self) -> Run {
+        let mut turns = 0_u32;
+        let status = loop {
+            self.sample();
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(self.began.elapsed() < self.deadline, "{} did not end in time", self.arguments);
+            // Short commands should not wait for the sampling.
+            std::thread::sleep(Duration::from_millis(if turns < 20 { 2 } else { 20 }));
+            turns += 1;
+        };
+        self.ended(status)
+    }
+
+    fn ended(&mut self, status: ExitStatus) -> Run {
+        let text = |handle: &mut Option<JoinHandle<String>>| handle.take().map_or(String::new(), |h| h.join().unwrap());
+        Run {
+            arguments: self.arguments.clone(),
+            code: status.code(),
+            elapsed: self.began.elapsed(),
+            stdout: text(&mut self.stdout),
+            stderr: text(&mut self.stderr),
+            peak_rss_bytes: self.peak_rss_bytes,
+        }
+    }
+
+    fn sample(&mut self) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        self.peak_rss_bytes = self.peak_rss_bytes.max(kib.unwrap_or(0_u64) * 1024);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+const DEADLINE: Duration = Duration::from_secs(600);
+
+/// Where a program of this workspace lies: `HOLDFAST_TEST_BIN_DIR`, else beside the test.
+///
+/// Panics where it was not built.
+#[track_caller]
+pub fn program(name: &str) -> PathBuf {
+    let folder = std::env::var_os("HOLDFAST_TEST_BIN_DIR").map(PathBuf::from).unwrap_or_else(|| {
+        let test = std::env::current_exe().unwrap();
+        // target/<profile>/deps/it-<hash>
+        let beside = test.parent().unwrap();
+        if beside.ends_with("deps") { beside.parent().unwrap().to_path_buf() } else { beside.to_path_buf() }
+    });
+    let file = folder.join(name);
+    assert!(file.is_file(), "there is no {}: build it by `cargo build --workspace`", file.display());
+    file
+}
+
+fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}

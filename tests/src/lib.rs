@@ -1,0 +1,24 @@
+//! Private servers, temporary databases and independent oracles for the tests of Holdfast.
+//!
+//! Nothing here shares code with the product when it judges: equality is decided by `psql`, `pg_dump` and `sqlite3`,
+//! and by text handling of our own. A helper that meets missing software, an empty answer or a failed command panics
+//! and says by name what is missing: a test never passes because it had nothing to look at.
+#![allow(clippy::unwrap_used)]
+
+pub mod agent;
+pub mod counting_store;
+pub mod faulty_store;
+pub mod fixtures;
+pub mod golden;
+mod install;
+pub mod memory;
+pub mod memory_store;
+pub mod mutations;
+pub mod plain_tools;
+pub mod postgres;
+pub mod postgres_dump;
+pub mod s3;
+pub mod scripted_http;
+pub mod server;
+pub mod sqlite;
+mod tools;
