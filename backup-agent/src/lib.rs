@@ -10,3 +10,4 @@ pub mod error;
 pub mod export;
 pub mod repository;
 pub mod restore;
+pub mod status;

@@ -25,6 +25,7 @@ use crate::error::Error;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use shared::clock::{self, Clock};
 use shared::model::{BackupId, DatabaseName};
 use shared::store::{PutMode, Store, StoreError, probe_conditional_put};
 use std::collections::{BTreeSet, HashSet};
@@ -50,6 +51,7 @@ pub struct RepositoryConfig {
 pub struct Repository {
     store: Arc<dyn Store>,
     config: RepositoryConfig,
+    clock: Arc<dyn Clock>,
 }
 
 /// A backup as a listing shows it.
@@ -130,7 +132,7 @@ impl Repository {
             Err(StoreError::Exists { .. }) => return Self::open(store).await,
             Err(error) => return Err(error.into()),
         }
-        let repository = Repository { store, config };
+        let repository = Repository { store, config, clock: clock::system() };
         repository.refresh_open_restore().await?;
         Ok(repository)
     }
@@ -152,7 +154,7 @@ impl Repository {
         let config: RepositoryConfig = serde_json::from_value(value)
             .map_err(|error| Error::Damaged(format!("{place}: {} is damaged: {error}", layout::CONFIG)))?;
         store.use_conditional_put(config.conditional_put);
-        Ok(Repository { store, config })
+        Ok(Repository { store, config, clock: clock::system() })
     }
 
     /// Writes RESTORE.md and restore.sh where they are missing or of another version.
@@ -170,6 +172,16 @@ impl Repository {
             }
         }
         Ok(())
+    }
+
+    /// The same with another clock.
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Repository { clock, ..self }
+    }
+
+    /// The clock that dates what is written.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
     }
 
     /// The repository's own settings.
@@ -253,7 +265,7 @@ impl Repository {
 
     /// Notes that a pack is damaged, so that every listing names the backups that need it and no writer adopts it.
     pub async fn mark_damaged(&self, uuid: &str, what: &str) -> Result<(), StoreError> {
-        let body = serde_json::json!({"pack": uuid, "found": what, "at": Timestamp::now()}).to_string();
+        let body = serde_json::json!({"pack": uuid, "found": what, "at": self.clock.now()}).to_string();
         self.store.put(&layout::damaged(uuid), body.into(), PutMode::Replace).await
     }
 }

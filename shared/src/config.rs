@@ -1,6 +1,13 @@
 //! The one configuration file, `holdfast.toml`.
 
-use crate::model::{DatabaseName, DatabaseUrl, InvalidUrl, Secret};
+mod sections;
+
+pub use sections::{
+    AgentConfig, DatabaseConfig, Drills, NotifyConfig, NotifyOn, PruneConfig, RetentionConfig, ScheduleConfig,
+    StateConfig, StoreConfig, Time,
+};
+
+use crate::model::{DatabaseName, DatabaseUrl, InvalidUrl};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,6 +16,11 @@ use std::path::{Path, PathBuf};
 pub const DEFAULT_PATHS: [&str; 2] = ["holdfast.toml", "/etc/holdfast/holdfast.toml"];
 /// The store when none is configured.
 pub const DEFAULT_STORE: &str = "file:./holdfast-store";
+/// The TaskLog when none is configured; beside the configuration file, or in the working directory without one.
+pub const DEFAULT_STATE: &str = "sqlite:holdfast-state.db";
+/// The directory for private copies and notes of this machine; beside the configuration file, or in the working
+/// directory without one.
+pub const DEFAULT_SPOOL: &str = "holdfast-spool";
 
 /// The configuration, with relative paths counted from its file.
 #[derive(Debug, Clone)]
@@ -19,6 +31,12 @@ pub struct Config {
     pub base: PathBuf,
     /// Where backups are kept.
     pub store: StoreConfig,
+    /// Where the TaskLog is, and the spool.
+    pub state: StateConfig,
+    /// How the agent works.
+    pub agent: AgentConfig,
+    /// When and how what nobody needs is removed.
+    pub prune: PruneConfig,
     /// The databases by name.
     pub databases: BTreeMap<DatabaseName, DatabaseConfig>,
 }
@@ -29,47 +47,13 @@ struct File {
     #[serde(default)]
     store: StoreConfig,
     #[serde(default)]
+    state: StateConfig,
+    #[serde(default)]
+    agent: AgentConfig,
+    #[serde(default)]
+    prune: PruneConfig,
+    #[serde(default)]
     database: BTreeMap<String, DatabaseConfig>,
-}
-
-/// `[store]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StoreConfig {
-    /// `file:PATH` or `s3://bucket/prefix`.
-    pub url: Option<String>,
-    /// Endpoint of an S3 server that is not Amazon's.
-    pub endpoint: Option<String>,
-    /// Region; default: that of the usual AWS places, else `us-east-1`.
-    pub region: Option<String>,
-    /// Bucket in the path instead of the host name; default: yes with an endpoint.
-    pub path_style: Option<bool>,
-    /// Access key; default: the usual AWS places.
-    pub access_key_id: Option<String>,
-    /// Name of the environment variable that holds it.
-    pub access_key_id_env: Option<String>,
-    /// File that holds it.
-    pub access_key_id_file: Option<PathBuf>,
-    /// Secret key.
-    pub secret_access_key: Option<Secret>,
-    /// Name of the environment variable that holds it.
-    pub secret_access_key_env: Option<String>,
-    /// File that holds it.
-    pub secret_access_key_file: Option<PathBuf>,
-}
-
-/// `[database.<name>]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatabaseConfig {
-    /// Address; may hold a password.
-    pub url: Option<Secret>,
-    /// Name of the environment variable that holds the address.
-    pub url_env: Option<String>,
-    /// File that holds the address.
-    pub url_file: Option<PathBuf>,
-    /// Address of a database that `drill` may create and drop.
-    pub scratch_url: Option<Secret>,
 }
 
 /// What is wrong with the configuration. Never repeats a secret.
@@ -105,7 +89,7 @@ impl Config {
             Some(path) => Self::read(&path),
             None => {
                 let base = absolute(Path::new("."));
-                Ok(Config { path: None, base, store: StoreConfig::default(), databases: BTreeMap::new() })
+                Ok(Config::assemble(None, base, File::default(), BTreeMap::new()))
             }
         }
     }
@@ -119,10 +103,11 @@ impl Config {
         // Only message and place: toml's own display quotes the line, which may hold a password.
         let file: File = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-            invalid(format!("line {line}: {}", error.message()))
+            invalid(format!("line {line}: {}", with_suggestion(error.message())))
         })?;
         let mut databases = BTreeMap::new();
-        for (name, database) in file.database {
+        let mut file = file;
+        for (name, database) in std::mem::take(&mut file.database) {
             let name: DatabaseName = name.parse().map_err(|error| invalid(format!("[database]: {error}")))?;
             let given = [database.url.is_some(), database.url_env.is_some(), database.url_file.is_some()];
             if given.iter().filter(|given| **given).count() != 1 {
@@ -131,7 +116,30 @@ impl Config {
             databases.insert(name, database);
         }
         let base = path.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
-        Ok(Config { path: Some(path.clone()), base, store: file.store, databases })
+        Ok(Config::assemble(Some(path.clone()), base, file, databases))
+    }
+
+    fn assemble(
+        path: Option<PathBuf>,
+        base: PathBuf,
+        file: File,
+        databases: BTreeMap<DatabaseName, DatabaseConfig>,
+    ) -> Self {
+        Config { path, base, store: file.store, state: file.state, agent: file.agent, prune: file.prune, databases }
+    }
+
+    /// Where the TaskLog is.
+    pub fn state_url(&self) -> Result<DatabaseUrl, ConfigError> {
+        let state = &self.state;
+        let what = "url of [state]";
+        let plain = state.url.as_ref().map(|secret| secret.reveal().to_owned());
+        let text = self.value(what, plain, state.url_env.as_deref(), state.url_file.as_deref())?;
+        self.parse_url(what, text.as_deref().unwrap_or(DEFAULT_STATE))
+    }
+
+    /// The directory for private copies and notes of this machine.
+    pub fn spool(&self) -> PathBuf {
+        self.base.join(self.state.spool.as_deref().unwrap_or(Path::new(DEFAULT_SPOOL)))
     }
 
     /// Address of a configured database, or `None` when there is no such name.
@@ -181,6 +189,17 @@ impl Config {
     }
 }
 
+/// Adds the nearest known name to serde's message about an unknown one.
+fn with_suggestion(message: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let (Some(unknown), true) = (quoted.next(), message.starts_with("unknown ")) else { return message.to_owned() };
+    let nearest = quoted.max_by(|a, b| strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b)));
+    match nearest.filter(|nearest| strsim::jaro_winkler(unknown, nearest) > 0.7) {
+        Some(nearest) => format!("{message}; did you mean `{nearest}`?"),
+        None => message.to_owned(),
+    }
+}
+
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
@@ -203,29 +222,83 @@ mod tests {
         assert_eq!(url, DatabaseUrl::Sqlite(config.base.join("data/shop.db")));
     }
 
+    /// The keys of a section in the example, those commented out too, as `key = value`.
+    fn example_keys(section: &str) -> Vec<String> {
+        let text = include_str!("../../ops/holdfast.example.toml");
+        let (_, rest) = text.split_once(&format!("\n[{section}]\n")).expect("the example has the section");
+        let lines = rest.lines().take_while(|line| !line.starts_with('['));
+        let lines = lines.map(|line| line.strip_prefix('#').unwrap_or(line));
+        lines.filter(|line| line.starts_with(char::is_lowercase) && line.contains(" = ")).map(str::to_owned).collect()
+    }
+
+    fn key_of(line: &str) -> &str {
+        line.split(' ').next().unwrap_or_default()
+    }
+
     #[test]
     fn the_example_shows_every_key_and_each_is_known() {
-        let text = include_str!("../../ops/holdfast.example.toml");
-        load(text).expect("valid as it stands");
-        let commented: Vec<&str> = text
-            .lines()
-            .filter_map(|line| line.strip_prefix('#'))
-            .filter(|line| line.starts_with(char::is_alphabetic))
-            .collect();
-        let (of_database, of_store): (Vec<&str>, Vec<&str>) =
-            commented.iter().partition(|line| line.starts_with("url_") || line.starts_with("scratch_"));
-        assert_eq!((of_store.len(), of_database.len()), (9, 3), "{commented:?}");
-        load(&format!("[store]\n{}\n", of_store.join("\n"))).expect("keys of [store]");
-        for line in of_database {
-            let url = if line.starts_with("scratch_") { "url = \"sqlite:x\"" } else { "" };
-            load(&format!("[database.shop]\n{url}\n{line}\n")).expect(line);
+        load(include_str!("../../ops/holdfast.example.toml")).expect("valid as it stands");
+        for section in ["store", "state", "agent", "prune", "database.shop", "database.shop.notify"] {
+            let head = if section == "database.shop.notify" { "[database.shop]\nurl = \"sqlite:x\"\n" } else { "" };
+            let lines = example_keys(section);
+            for line in &lines {
+                let url = if section == "database.shop" && !key_of(line).starts_with("url") {
+                    "url = \"sqlite:x\"\n"
+                } else {
+                    ""
+                };
+                load(&format!("{head}[{section}]\n{url}{line}\n")).expect(line);
+            }
+            // serde names every key it knows when it meets one it does not.
+            let error = load(&format!("{head}[{section}]\nzzz = 1\n")).expect_err("zzz").to_string();
+            let known: std::collections::BTreeSet<&str> = error.split('`').skip(3).step_by(2).collect();
+            let shown: std::collections::BTreeSet<&str> = lines.iter().map(|line| key_of(line)).collect();
+            let tables = std::collections::BTreeSet::from(["notify"]);
+            let missing: Vec<_> = known.difference(&shown).filter(|key| !tables.contains(*key)).collect();
+            assert!(missing.is_empty() && known.len() > 2, "[{section}] does not show {missing:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_the_example_names() {
+        let config = load("").expect("an empty file is fine");
+        let shown = load(
+            &["agent", "prune"]
+                .map(|section| {
+                    let keys = example_keys(section).into_iter().filter(|line| key_of(line) != "notify");
+                    format!("[{section}]\n{}\n", keys.collect::<Vec<_>>().join("\n"))
+                })
+                .concat(),
+        )
+        .expect("valid");
+        assert_eq!(format!("{:?}", config.agent), format!("{:?}", shown.agent));
+        assert_eq!(config.prune.grace, shown.prune.grace);
+        assert_eq!(config.prune.schedule.cron, shown.prune.schedule.cron);
+        assert_eq!(config.prune.schedule.jitter, shown.prune.schedule.jitter);
+        assert_eq!(config.state_url().expect("valid"), DatabaseUrl::Sqlite(config.base.join("holdfast-state.db")));
+        assert_eq!(config.spool(), config.base.join("holdfast-spool"));
+    }
+
+    #[test]
+    fn lengths_of_time_as_people_write_them() {
+        let length = |text: &str| Time::try_from(text.to_owned()).map(|time| time.0.as_secs());
+        let written = ["90s", "10m", "72h", "30d", "1w", "1d 12h", "0s"].map(length);
+        assert_eq!(written, [90, 600, 259_200, 2_592_000, 604_800, 129_600, 0].map(Ok));
+        for bad in ["", "5", "-3h", "1 month", "9999999999999h", "soon", "400000d"] {
+            assert!(length(bad).is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn mistakes_are_named_and_secrets_are_not_repeated() {
         for (text, expected) in [
-            ("[store]\nurll = \"x\"", "unknown field `urll`"),
+            ("[store]\nurll = \"x\"", "did you mean `url`?"),
+            ("[database.shop]\nurl = \"sqlite:x\"\nretention = { dayly = 7 }", "did you mean `daily`?"),
+            ("[database.shop]\nurl = \"sqlite:x\"\nschedul = 7", "did you mean `schedule`?"),
+            ("[prunes]", "did you mean `prune`?"),
+            ("[database.shop]\nurl = \"sqlite:x\"\ndrill = \"weekly\"", "\"after-backup\", \"never\" or a schedule"),
+            ("[prune]\ngrace = \"soon\"", "no length of time"),
+            ("[database.shop]\nurl = \"sqlite:x\"\nretention = { last = -1 }", "line 3"),
             ("[database.Shop]\nurl = \"sqlite:x\"", "cannot name a database"),
             ("[database.shop]\n", "exactly one of"),
             ("[database.shop]\nurl = \"postgres://u:s3cret@h/d\"\nbogus = 1", "unknown field `bogus`"),

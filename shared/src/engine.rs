@@ -9,6 +9,7 @@ pub mod postgres;
 mod rows;
 pub mod sqlite;
 
+use crate::clock::Clock;
 use crate::model::{EngineKind, Fingerprint, Identity};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -168,11 +169,18 @@ pub struct DumpOptions {
     pub spool: PathBuf,
     /// How long to wait for a lock before giving way, in seconds.
     pub lock_timeout_s: u32,
+    /// Dates a snapshot where the database has no clock of its own (SQLite).
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Default for DumpOptions {
     fn default() -> Self {
-        DumpOptions { workers: 2, spool: PathBuf::from("holdfast-spool"), lock_timeout_s: 5 }
+        DumpOptions {
+            workers: 2,
+            spool: PathBuf::from("holdfast-spool"),
+            lock_timeout_s: 5,
+            clock: crate::clock::system(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod fault;
 mod fingerprint;
 mod moment;
 mod secret;
+mod task;
 
 pub use backup_id::{BackupId, InvalidBackupId};
 pub use database::{DatabaseName, DatabaseUrl, EngineKind, Identity, InvalidName, InvalidUrl, PostgresUrl};
@@ -13,3 +14,4 @@ pub use fault::Class;
 pub use fingerprint::{Difference, DifferenceKind, Fingerprint, LargeObject, RowSum, SequenceState, TableFingerprint};
 pub use moment::{At, InvalidAt, parse_at};
 pub use secret::Secret;
+pub use task::{JobId, NewTask, Slot, Task, TaskDoor, TaskEvent, TaskKind, TaskReport, TaskState};

@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod counting_store;
+pub mod fake_clock;
 pub mod faulty_store;
 pub mod fixtures;
 pub mod golden;

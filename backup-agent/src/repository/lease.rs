@@ -1,34 +1,22 @@
 //! A writer at work: an object that keeps prune away from the packs the writer may adopt.
 
-use super::layout;
+use super::{Repository, layout};
 use bytes::Bytes;
+use shared::clock::{Clock, Moment};
 use shared::model::{BackupId, DatabaseName};
 use shared::store::{PutMode, Store, StoreError};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 /// A lease is renewed this often.
 const RENEWAL: Duration = Duration::from_secs(300);
 /// A lease that was not renewed for this long is no longer honoured.
 pub const LEASE_TTL: Duration = Duration::from_secs(900);
 
-/// A moment on both clocks: the monotonic one stands still while the machine is suspended, the other may be set back.
-#[derive(Clone, Copy)]
-struct Moment(Instant, SystemTime);
-
-impl Moment {
-    fn now() -> Self {
-        Moment(Instant::now(), SystemTime::now())
-    }
-
-    fn elapsed(self) -> Duration {
-        self.0.elapsed().max(self.1.elapsed().unwrap_or_default())
-    }
-}
-
 /// Held while a backup is written; renewed in the background.
 pub struct Lease {
     store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
     key: String,
     renewed: Arc<Mutex<Moment>>,
     renewal: tokio::task::JoinHandle<()>,
@@ -37,25 +25,25 @@ pub struct Lease {
 impl Lease {
     /// Announces a writer that may adopt packs named by `parents`.
     pub async fn take(
-        store: Arc<dyn Store>,
+        repository: &Repository,
         database: &DatabaseName,
         parents: &[BackupId],
     ) -> Result<Self, StoreError> {
+        let (store, clock) = (repository.store().clone(), repository.clock().clone());
         let key = layout::lease(&layout::random_name());
         let body = Bytes::from(
-            serde_json::json!({"database": database, "parents": parents, "started_at": jiff::Timestamp::now()})
-                .to_string(),
+            serde_json::json!({"database": database, "parents": parents, "started_at": clock.now()}).to_string(),
         );
-        let before = Moment::now();
+        let before = Moment::now(&*clock);
         store.put(&key, body.clone(), PutMode::Replace).await?;
         let renewed = Arc::new(Mutex::new(before));
-        let renewal = tokio::spawn(renew(store.clone(), key.clone(), body, renewed.clone()));
-        Ok(Lease { store, key, renewed, renewal })
+        let renewal = tokio::spawn(renew(store.clone(), clock.clone(), key.clone(), body, renewed.clone()));
+        Ok(Lease { store, clock, key, renewed, renewal })
     }
 
     /// Whether the last renewal is recent enough that prune has certainly honoured the lease until now.
     pub fn is_fresh(&self) -> bool {
-        self.renewed.lock().is_ok_and(|at| at.elapsed() < LEASE_TTL)
+        self.renewed.lock().is_ok_and(|at| at.elapsed(&*self.clock) < LEASE_TTL)
     }
 
     /// Ends the lease. A lease that cannot be deleted runs out by itself.
@@ -73,10 +61,10 @@ impl Drop for Lease {
     }
 }
 
-async fn renew(store: Arc<dyn Store>, key: String, body: Bytes, renewed: Arc<Mutex<Moment>>) {
+async fn renew(store: Arc<dyn Store>, clock: Arc<dyn Clock>, key: String, body: Bytes, renewed: Arc<Mutex<Moment>>) {
     loop {
-        tokio::time::sleep(RENEWAL).await;
-        let before = Moment::now();
+        clock.sleep(RENEWAL).await;
+        let before = Moment::now(&*clock);
         match store.put(&key, body.clone(), PutMode::Replace).await {
             Ok(()) => {
                 if let Ok(mut at) = renewed.lock() {

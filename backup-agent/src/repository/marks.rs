@@ -75,7 +75,7 @@ impl Repository {
         kind: MarkKind,
         detail: &str,
     ) -> Result<(), StoreError> {
-        let mark = Mark { kind, at: Timestamp::now(), detail: detail.to_owned() };
+        let mark = Mark { kind, at: self.clock().now(), detail: detail.to_owned() };
         let key = layout::mark(database, id, kind.name(), &layout::random_name());
         let body = serde_json::json!(mark).to_string();
         self.store.put(&key, body.into(), PutMode::Create).await

@@ -10,8 +10,9 @@ use super::marks::MarkKind;
 use super::pack::PackBuilder;
 use super::{Listed, Repository, layout};
 use crate::error::Error;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use packing::{Packer, Placed};
+use shared::clock::Clock;
 use shared::engine::{Dump, DumpSink, EngineError, RowEnd, Segment, SegmentSink};
 use shared::model::{BackupId, Class, DatabaseName, Identity};
 use shared::store::{PutMode, StoreError};
@@ -58,14 +59,14 @@ impl BackupWriter {
     ) -> Result<Self, Error> {
         let existing = repository.backups(database).await?;
         check_identity(database, identity, &existing, new_identity)?;
-        let (id, clock_defect) = next_id(&existing).await;
+        let (id, clock_defect) = next_id(repository.clock(), &existing).await;
         let parent =
             existing.iter().rev().find(|backup| backup.is_verified()).and_then(|backup| backup.manifest.as_ref().ok());
         // A manifest of another codec cannot occur in one repository; adopting from it would mix members.
         let parent = parent.filter(|manifest| manifest.header.codec == repository.config().codec);
         let parents: Vec<BackupId> = parent.iter().map(|manifest| manifest.header.id.clone()).collect();
         // The lease stands before anything is adopted, so that prune sees it in time.
-        let lease = Lease::take(repository.store().clone(), database, &parents).await?;
+        let lease = Lease::take(repository, database, &parents).await?;
         let damaged = repository.damaged_packs().await?;
         let packer = Arc::new(Packer::new(repository, parent, &damaged, progress));
         let sink = Arc::new(BackupSink { packer, segments: Arc::default() });
@@ -103,7 +104,7 @@ impl BackupWriter {
         let result = async {
             let packer = sink.packer.clone();
             let segments = std::mem::take(&mut *lock(&sink.segments));
-            let facts = assemble::Facts { database: database.clone(), id: id.clone(), parents, clock_defect };
+            let facts = assemble::Facts { database: database.clone(), id: id.clone(), parents, clock_defect, clock: repository.clock().clone() };
             let draft = tokio::task::spawn_blocking({
                 let packer = packer.clone();
                 move || assemble::assemble(&packer, facts, dump, segments)
@@ -186,10 +187,10 @@ fn check_identity(
 }
 
 /// The next id: later than every id there is. Returns a defect when the clock stands before the newest backup.
-async fn next_id(existing: &[Listed]) -> (BackupId, Option<String>) {
+async fn next_id(clock: &Arc<dyn Clock>, existing: &[Listed]) -> (BackupId, Option<String>) {
     let mut random = [0; 3];
     getrandom::fill(&mut random).expect("the operating system gives random bytes");
-    let now = Timestamp::now();
+    let now = clock.now();
     let Some(newest) = existing.last().map(|backup| backup.id.second()) else {
         return (BackupId::new(now, random), None);
     };
@@ -199,7 +200,7 @@ async fn next_id(existing: &[Listed]) -> (BackupId, Option<String>) {
     }
     let ahead = next.duration_since(now);
     if ahead <= MAX_WAIT {
-        tokio::time::sleep(ahead.unsigned_abs()).await;
+        clock.sleep(ahead.unsigned_abs()).await;
         return (BackupId::new(next, random), None);
     }
     let defect =

@@ -35,6 +35,15 @@ struct Column {
     not_null: bool,
     in_unique_index: bool,
     filled: usize,
+    changes: Vec<Change>,
+}
+
+/// A change to one value of a column that some row of the file differs after.
+#[derive(Debug)]
+struct Change {
+    what: &'static str,
+    new: String,
+    differs: String,
 }
 
 impl Catalogue {
@@ -87,7 +96,7 @@ fn read_table(file: &TestFile, name: &str, without_rowid: bool) -> Table {
         "SELECT name, upper(type), \"notnull\", pk > 0 OR name IN (SELECT i.name FROM pragma_index_list({literal}) l,
          pragma_index_info(l.name) i WHERE l.\"unique\"), pk FROM pragma_table_info({literal})"
     ));
-    Table {
+    let mut table = Table {
         name: q.clone(),
         rows: count("*"),
         without_rowid,
@@ -100,9 +109,13 @@ fn read_table(file: &TestFile, name: &str, without_rowid: bool) -> Table {
                 not_null: row[2] == "1",
                 in_unique_index: row[3] == "1",
                 filled: count(&quoted(&row[0])),
+                changes: Vec::new(),
             })
             .collect(),
-    }
+    };
+    let changes: Vec<_> = table.columns.iter().map(|column| feasible(file, &table, column)).collect();
+    table.columns.iter_mut().zip(changes).for_each(|(column, changes)| column.changes = changes);
+    table
 }
 
 fn quoted(name: &str) -> String {
@@ -130,51 +143,73 @@ fn key_of(table: &Table) -> &str {
 }
 
 fn value(table: &Table, column: &Column, draws: &mut Draws) -> Option<Mutation> {
-    if column.in_unique_index || column.filled == 0 || is_shadow(table) {
+    if column.changes.is_empty() {
         return None;
     }
+    let Change { what, new, differs } = draws.pick(&column.changes);
     let c = &column.name;
-    // `typeof` and `quote` tell apart what SQLite takes for equal.
-    let (what, new) = match column.declared.as_str() {
-        "" | "ANY" => *draws.pick(&[
+    let pick = nth(table, differs, draws.below(table.rows));
+    let statement = format!("UPDATE {} SET {c} = {new} WHERE {pick}", table.name);
+    change(Kind::Value, format!("{what} in {c} of {}", table.name), &statement)
+}
+
+/// What can be done to a value, by the declared type of its column; `{c}` stands for the column.
+fn changes_of(declared: &str) -> &'static [(&'static str, &'static str)] {
+    match declared {
+        "" | "ANY" => &[
             ("one more", "{c} + 1"),
             ("a text instead", "CAST({c} AS TEXT) || ''"),
             ("a blob instead", "CAST({c} AS BLOB)"),
             ("a real instead", "CAST({c} AS REAL) + 0.5"),
             ("the other sign", "-1.0 * CAST({c} AS REAL)"),
-        ]),
-        declared if declared.contains("CHAR") || declared == "TEXT" => *draws.pick(&[
+        ],
+        declared if declared.contains("CHAR") || declared == "TEXT" => &[
             ("a letter more", "{c} || '~'"),
             ("a NUL behind", "{c} || char(0)"),
             ("the last letter lost", "substr({c}, 1, length({c}) - 1)"),
             ("an empty text", "''"),
             ("an invisible letter in front", "char(0x200B) || {c}"),
             ("the other case", "CASE WHEN upper({c}) = {c} THEN lower({c}) ELSE upper({c}) END"),
-        ]),
-        "BLOB" => *draws
-            .pick(&[("a byte more", "CAST({c} || x'00' AS BLOB)"), ("other bytes", "randomblob(length({c}) + 2)")]),
+        ],
+        "BLOB" => &[("a byte more", "CAST({c} || x'00' AS BLOB)"), ("other bytes", "randomblob(length({c}) + 2)")],
         declared if declared.starts_with("NUMERIC") || declared == "REAL" => {
-            *draws.pick(&[("a little more", "{c} + 0.001"), ("the other sign", "-{c}")])
+            &[("a little more", "{c} + 0.001"), ("the other sign", "-{c}")]
         }
-        declared if declared.contains("INT") => ("one more", "{c} + 1"),
-        "DATETIME" => ("a second later", "datetime({c}, '+1 second')"),
-        _ => return None,
-    };
-    let new = new.replace("{c}", c);
-    if table.name == "\"strict_one\"" && column.declared != "ANY" && what.ends_with("instead") {
-        return None;
+        declared if declared.contains("INT") => &[("one more", "{c} + 1")],
+        "DATETIME" => &[("a second later", "datetime({c}, '+1 second')")],
+        _ => &[],
     }
-    // Something must be left to differ in: the shortest values do not have a last letter, zero has no other sign.
-    let differs = format!(
-        "{c} IS NOT NULL AND length({c}) < 100000 AND ({new}) IS NOT NULL
-         AND (typeof({new}) <> typeof({c}) OR hex({new}) <> hex({c}))"
-    );
-    if table.rows < 20 && (what == "the last letter lost" || what == "the other case" || what == "the other sign") {
-        return None;
+}
+
+/// The changes to a column's values that at least one row differs after.
+#[track_caller]
+fn feasible(file: &TestFile, table: &Table, column: &Column) -> Vec<Change> {
+    if column.in_unique_index || column.filled == 0 || is_shadow(table) {
+        return Vec::new();
     }
-    let pick = nth(table, &differs, draws.below(table.rows));
-    let statement = format!("UPDATE {} SET {c} = {new} WHERE {pick}", table.name);
-    change(Kind::Value, format!("{what} in {c} of {}", table.name), &statement)
+    let c = &column.name;
+    let strict = table.name == "\"strict_one\"" && column.declared != "ANY";
+    let possible: Vec<Change> = changes_of(&column.declared)
+        .iter()
+        .filter(|(what, _)| !(strict && what.ends_with("instead")))
+        .map(|(what, new)| {
+            let new = new.replace("{c}", c);
+            // `typeof` and `hex` tell apart what SQLite takes for equal.
+            let differs = format!(
+                "{c} IS NOT NULL AND length({c}) < 100000 AND ({new}) IS NOT NULL
+                 AND (typeof({new}) <> typeof({c}) OR hex({new}) <> hex({c}))"
+            );
+            Change { what, new, differs }
+        })
+        .collect();
+    if possible.is_empty() {
+        return Vec::new();
+    }
+    // A telephone number has no other case, a zero no other sign.
+    let counts: Vec<String> = possible.iter().map(|change| format!("total({})", change.differs)).collect();
+    let found = file.query_rows(&format!("SELECT {} FROM {}", counts.join(", "), table.name));
+    let is_found = found[0].iter().map(|count| count.parse::<f64>().unwrap() > 0.0);
+    possible.into_iter().zip(is_found).filter(|(_, found)| *found).map(|(change, _)| change).collect()
 }
 
 fn null(table: &Table, column: &Column, draws: &mut Draws) -> Option<Mutation> {

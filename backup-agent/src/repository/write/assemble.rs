@@ -7,6 +7,7 @@ use crate::repository::chunk::Chunker;
 use crate::repository::manifest::{Chunk, File, Header, Manifest, Member, Range, Table};
 use crate::repository::tarball::Archive;
 use jiff::Timestamp;
+use shared::clock::Clock;
 use shared::engine::{Cut, Dump, Entry, RowEnd};
 use shared::model::{BackupId, DatabaseName, Fingerprint};
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ pub(super) struct Facts {
     pub id: BackupId,
     pub parents: Vec<BackupId>,
     pub clock_defect: Option<String>,
+    pub clock: Arc<dyn Clock>,
 }
 
 /// A manifest whose chunks still bear the packer's numbers.
@@ -90,7 +92,7 @@ pub(super) fn assemble(
         writer: env!("CARGO_PKG_VERSION").to_owned(),
         codec: packer.codec,
         created_at: to_milliseconds(dump.snapshot_at),
-        finished_at: Timestamp::now(),
+        finished_at: facts.clock.now(),
         parents: facts.parents,
         schema_digest: dump.fingerprint.schema_digest(),
         defects,

@@ -2,7 +2,7 @@
 
 use super::open::{PAUSE, Source, needs_recovery, plain, sql_error};
 use super::private::{PrivateFile, sweep};
-use crate::engine::{DumpSink, EngineError};
+use crate::engine::{DumpOptions, DumpSink, EngineError};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::ffi::OsStr;
@@ -29,7 +29,8 @@ pub(super) struct PrivateCopy {
 /// Copies the source into a private file in `spool`, which is made with mode 0700 on first use.
 ///
 /// Leaves nothing behind when it fails; a copy whose process was killed is removed by the next call.
-pub(super) fn copy(source: &Source, spool: &Path, sink: &dyn DumpSink) -> Result<PrivateCopy, EngineError> {
+pub(super) fn copy(source: &Source, options: &DumpOptions, sink: &dyn DumpSink) -> Result<PrivateCopy, EngineError> {
+    let spool = &options.spool;
     let no_spool = |error: io::Error| {
         EngineError::failed(format!("the spool directory {} cannot be used: {error}", spool.display()))
     };
@@ -38,13 +39,13 @@ pub(super) fn copy(source: &Source, spool: &Path, sink: &dyn DumpSink) -> Result
     let prefix = OsStr::new("copy-");
     sweep(&spool, prefix, ".sqlite").map_err(no_spool)?;
     let file = PrivateFile::create(&spool, prefix, ".sqlite").map_err(no_spool)?;
-    let begun = jiff::Timestamp::now();
+    let begun = options.clock.now();
     let target = run_patiently(source, &file, sink).map_err(|error| match error {
         CopyError::Sql(error) => copy_error(source, file.path(), error),
         CopyError::Other(error) => error,
     })?;
     // With a WAL the snapshot is that of the beginning; without one it is that of the last step.
-    let snapshot_at = if source.wal { begun } else { jiff::Timestamp::now() };
+    let snapshot_at = if source.wal { begun } else { options.clock.now() };
     target.close().map_err(|(_, error)| sql_error(file.path(), error))?;
     Ok(PrivateCopy { file, snapshot_at })
 }

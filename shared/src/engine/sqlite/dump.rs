@@ -32,7 +32,7 @@ pub(super) fn dump(path: &Path, sink: Arc<dyn DumpSink>, options: &DumpOptions) 
     sink.expect(probe.size_bytes);
     let had_wal = length(&beside(&source.path, "-wal")) > 0;
     let (wal, rolled_back, path) = (source.wal, source.rolled_back, source.path.clone());
-    let copied = copy(&source, &options.spool, &*sink)?;
+    let copied = copy(&source, options, &*sink)?;
     // From here on the application has its database for itself.
     drop(source);
     let (reading, pages) = read_copy(&copied, &path, &*sink)?;

@@ -1,0 +1,264 @@
+//! The sections of `holdfast.toml`, as they are written there.
+
+use crate::model::Secret;
+use jiff::SignedDuration;
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A length of time: `90s`, `10m`, `72h`, `30d`, `1d 12h`. A day is 24 hours, a week 7 days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Time(pub Duration);
+
+impl Time {
+    const fn hours(hours: u64) -> Self {
+        Time(Duration::from_secs(hours * 3600))
+    }
+}
+
+impl TryFrom<String> for Time {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no length of time: write 90s, 10m, 72h, 30d or 1d 12h");
+        let span: jiff::Span = text.trim().parse().map_err(|_| wrong())?;
+        let length = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+        let length = Duration::try_from(length).map_err(|_| wrong())?;
+        // What a date of jiff can be moved by, so that no later sum overflows.
+        if length > Duration::from_secs(1000 * 366 * 86_400) { Err(wrong()) } else { Ok(Time(length)) }
+    }
+}
+
+impl From<Time> for SignedDuration {
+    fn from(time: Time) -> SignedDuration {
+        SignedDuration::try_from(time.0).unwrap_or(SignedDuration::MAX)
+    }
+}
+
+/// `[store]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// `file:PATH` or `s3://bucket/prefix`.
+    pub url: Option<String>,
+    /// Endpoint of an S3 server that is not Amazon's.
+    pub endpoint: Option<String>,
+    /// Region; default: that of the usual AWS places, else `us-east-1`.
+    pub region: Option<String>,
+    /// Bucket in the path instead of the host name; default: yes with an endpoint.
+    pub path_style: Option<bool>,
+    /// Access key; default: the usual AWS places.
+    pub access_key_id: Option<String>,
+    /// Name of the environment variable that holds it.
+    pub access_key_id_env: Option<String>,
+    /// File that holds it.
+    pub access_key_id_file: Option<PathBuf>,
+    /// Secret key.
+    pub secret_access_key: Option<Secret>,
+    /// Name of the environment variable that holds it.
+    pub secret_access_key_env: Option<String>,
+    /// File that holds it.
+    pub secret_access_key_file: Option<PathBuf>,
+}
+
+/// `[state]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateConfig {
+    /// Address of the TaskLog's database; may hold a password. Default: [`super::DEFAULT_STATE`].
+    pub url: Option<Secret>,
+    /// Name of the environment variable that holds the address.
+    pub url_env: Option<String>,
+    /// File that holds the address.
+    pub url_file: Option<PathBuf>,
+    /// Directory for private copies and notes of this machine. Default: [`super::DEFAULT_SPOOL`].
+    pub spool: Option<PathBuf>,
+}
+
+/// `[agent]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentConfig {
+    /// How many tasks run at once, 1 to 64.
+    pub parallel: u16,
+    /// How long a task may take before it is ended as failed.
+    pub deadline: Time,
+    /// Address of `/healthz`, `/readyz` and `/metrics`; `off` for none.
+    pub listen: String,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        AgentConfig { parallel: 2, deadline: Time::hours(12), listen: "127.0.0.1:9187".into() }
+    }
+}
+
+/// `[prune]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PruneConfig {
+    /// When the agent prunes. Default: Sundays at 04:30 UTC, within an hour.
+    pub schedule: ScheduleConfig,
+    /// How long what was forgotten can be brought back, and what nobody names is kept. At least 24 h.
+    pub grace: Time,
+    /// Who is told.
+    pub notify: NotifyConfig,
+}
+
+impl Default for PruneConfig {
+    fn default() -> Self {
+        let schedule =
+            ScheduleConfig { cron: "30 4 * * 0".into(), timezone: None, jitter: Some(Time(Duration::from_secs(3600))) };
+        PruneConfig { schedule, grace: Time::hours(72), notify: NotifyConfig::default() }
+    }
+}
+
+/// `[database.<name>]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// Address; may hold a password.
+    pub url: Option<Secret>,
+    /// Name of the environment variable that holds the address.
+    pub url_env: Option<String>,
+    /// File that holds the address.
+    pub url_file: Option<PathBuf>,
+    /// Address of a database that `drill` may create and drop.
+    pub scratch_url: Option<Secret>,
+    /// When the agent makes a backup. Default: never.
+    pub schedule: Option<ScheduleConfig>,
+    /// What is kept. Default: everything.
+    pub retention: Option<RetentionConfig>,
+    /// When the newest backup is proven. Default: after each backup of the agent.
+    #[serde(default)]
+    pub drill: Drills,
+    /// Who is told.
+    #[serde(default)]
+    pub notify: NotifyConfig,
+}
+
+/// When something is done again and again.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleConfig {
+    /// Five fields as in a crontab: minute, hour, day of month, month, day of week.
+    pub cron: String,
+    /// Name from the time zone database, like `Europe/Berlin`. Default: UTC.
+    pub timezone: Option<String>,
+    /// Begin up to so much later; the same delay every time, another one for every database. Default: none.
+    pub jitter: Option<Time>,
+}
+
+/// When the newest backup is proven.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Drills {
+    /// After each backup the agent makes.
+    #[default]
+    AfterBackup,
+    /// Only by command.
+    Never,
+    /// At times of its own.
+    At(ScheduleConfig),
+}
+
+impl<'de> Deserialize<'de> for Drills {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Drills;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("\"after-backup\", \"never\" or a schedule like { cron = \"0 5 * * 0\" }")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Drills, E> {
+                match text {
+                    "after-backup" => Ok(Drills::AfterBackup),
+                    "never" => Ok(Drills::Never),
+                    other => Err(E::invalid_value(serde::de::Unexpected::Str(other), &self)),
+                }
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Drills, A::Error> {
+                ScheduleConfig::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(Drills::At)
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// What is kept of a database's complete backups: whatever one of these keeps.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionConfig {
+    /// The newest so many.
+    pub last: Option<u32>,
+    /// The newest of each of the newest so many hours that have one.
+    pub hourly: Option<u32>,
+    /// The same with days.
+    pub daily: Option<u32>,
+    /// The same with weeks, which begin on Monday.
+    pub weekly: Option<u32>,
+    /// The same with months.
+    pub monthly: Option<u32>,
+    /// The same with years.
+    pub yearly: Option<u32>,
+    /// All that are not older than this, counted back from the newest.
+    pub within: Option<Time>,
+    /// Never fewer than so many, whatever their age. Default: 1.
+    pub min: Option<u32>,
+}
+
+/// What is told to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NotifyOn {
+    /// A task began.
+    Start,
+    /// It succeeded.
+    Success,
+    /// It failed.
+    Failure,
+}
+
+/// `[database.<name>.notify]` and `[prune.notify]`. Addresses may hold secrets.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NotifyConfig {
+    /// A check of a healthchecks-like service: `/start` and `/fail` are appended, success is the address itself.
+    pub ping_url: Option<Secret>,
+    /// Requested when a task begins, instead of `ping_url`'s.
+    pub start_url: Option<Secret>,
+    /// Requested when it succeeded.
+    pub success_url: Option<Secret>,
+    /// Requested when it failed.
+    pub failure_url: Option<Secret>,
+    /// Gets a POST with a JSON body.
+    pub webhook_url: Option<Secret>,
+    /// Key of the webhook's signature (Standard Webhooks, `whsec_…`).
+    pub webhook_secret: Option<Secret>,
+    /// Name of the environment variable that holds the key.
+    pub webhook_secret_env: Option<String>,
+    /// File that holds the key.
+    pub webhook_secret_file: Option<PathBuf>,
+    /// Program and arguments; gets the same JSON on standard input.
+    pub command: Option<Vec<String>>,
+    /// What the webhook and the command are told of. Default: success and failure.
+    pub on: Option<Vec<NotifyOn>>,
+}
+
+impl NotifyConfig {
+    /// Whether anybody is told of anything.
+    pub fn is_empty(&self) -> bool {
+        let urls = [&self.ping_url, &self.start_url, &self.success_url, &self.failure_url, &self.webhook_url];
+        urls.iter().all(|url| url.is_none()) && self.command.is_none()
+    }
+
+    /// What the webhook and the command are told of.
+    pub fn told(&self) -> &[NotifyOn] {
+        self.on.as_deref().unwrap_or(&[NotifyOn::Success, NotifyOn::Failure])
+    }
+}

@@ -1,0 +1,273 @@
+//! The door to the record of all tasks: who asked for what, who does it, what became of it.
+//!
+//! Every way in (a command, a schedule, a message) submits a task in one durable transaction; whoever may do the work
+//! claims it by a lease with an epoch. Every write of the holder names the epoch, so one that was taken for dead and
+//! comes back writes nothing. The record never lives in a database it protects.
+
+pub mod postgres;
+pub mod sqlite;
+
+use crate::model::{Class, DatabaseName, JobId, NewTask, Task, TaskEvent, TaskKind, TaskReport, TaskState};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// What became of a submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submitted {
+    /// It was inserted with its first event.
+    New,
+    /// The same task was there already; nothing happened.
+    Same,
+    /// Another task with the same `unique_key` waits already; nothing happened.
+    Superseded(JobId),
+}
+
+/// A process that does tasks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worker {
+    /// Random id of this run of the program.
+    pub id: String,
+    /// Program and version.
+    pub program: String,
+    /// Host name.
+    pub host: String,
+    /// Id of the host's boot.
+    pub boot_id: String,
+    /// Process id.
+    pub pid: u32,
+    /// When the process began, in clock ticks since boot (field 22 of `/proc/<pid>/stat`), so that a pid used again is
+    /// not taken for the same process.
+    pub start_ticks: u64,
+}
+
+/// A claimed task: the right to work on it until the lease runs out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claimed {
+    /// The task.
+    pub task: Task,
+    /// The lease.
+    pub lease: TaskLease,
+    /// Whether somebody else held it before and was lost: look before you act.
+    pub is_recovery: bool,
+}
+
+/// The right to write to a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskLease {
+    /// The task.
+    pub job_id: JobId,
+    /// Grows with every claim of the task.
+    pub epoch: u64,
+    /// Who holds it.
+    pub worker: String,
+}
+
+/// What the holder of a lease hears when it renews.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Renewal {
+    /// Somebody wishes the task's end.
+    pub cancel_requested: bool,
+}
+
+/// How far a task is, told with a renewal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TaskProgress {
+    /// The step in words.
+    pub step: Option<String>,
+    /// Bytes done.
+    pub bytes_done: u64,
+    /// Bytes expected, where known.
+    pub bytes_expected: Option<u64>,
+}
+
+/// How a try ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ending {
+    /// A terminal state; or [`TaskState::Queued`] to be tried again, not before `again_at`.
+    pub state: TaskState,
+    /// When to try again.
+    pub again_at: Option<Timestamp>,
+    /// What it gave.
+    pub report: TaskReport,
+}
+
+/// Which tasks are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TaskFilter {
+    /// Only this one.
+    pub job_id: Option<JobId>,
+    /// Only of this database.
+    pub target: Option<DatabaseName>,
+    /// Only of these kinds; empty = all.
+    pub kinds: Vec<TaskKind>,
+    /// Only in these states; empty = all.
+    pub states: Vec<TaskState>,
+    /// At most so many, the newest first; 0 = all.
+    pub limit: u32,
+}
+
+/// A message of the outbox: an event somebody is to be told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delivery {
+    /// Its id in the outbox.
+    pub id: i64,
+    /// Whom to tell: one of the task's channels.
+    pub channel: String,
+    /// The event.
+    pub event: TaskEvent,
+    /// The task as it is now.
+    pub task: Task,
+    /// Tries so far.
+    pub attempts: u32,
+}
+
+/// What became of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivered {
+    /// It arrived.
+    Done,
+    /// It did not; try again then.
+    Again {
+        /// When.
+        at: Timestamp,
+        /// Why, without secrets.
+        error: String,
+    },
+    /// It never will; kept for a person to see.
+    GivenUp {
+        /// Why, without secrets.
+        error: String,
+    },
+}
+
+/// The record of all tasks.
+///
+/// Every call is one transaction; calls must run to their end (not be cancelled halfway by `select!` or a timeout), which
+/// every adapter sees to by itself.
+#[async_trait]
+pub trait TaskLog: Send + Sync {
+    /// Inserts a task and its first event, and notes its slot. Fails with [`TaskLogError::Conflict`] when the id is
+    /// taken by another task.
+    async fn submit(&self, task: &NewTask) -> Result<Submitted, TaskLogError>;
+
+    /// Inserts a task already leased to `worker`: for a command that does the work itself. Fails with
+    /// [`TaskLogError::Busy`] when another active task has the database.
+    async fn submit_claimed(&self, task: &NewTask, worker: &Worker, lease: Duration) -> Result<Claimed, TaskLogError>;
+
+    /// Claims the next task of these kinds that is due, or one whose holder was lost; none when there is nothing to do.
+    ///
+    /// Of one database only one task of migrate, rehearse, backup and restore is active at a time. Expired tasks and those
+    /// whose holder was lost on their last attempt are ended on the way.
+    async fn claim(
+        &self,
+        worker: &Worker,
+        kinds: &[TaskKind],
+        lease: Duration,
+    ) -> Result<Option<Claimed>, TaskLogError>;
+
+    /// Renews a lease and tells how far the task is. Fails with [`TaskLogError::LeaseLost`].
+    async fn renew(&self, lease: &TaskLease, time: Duration, progress: &TaskProgress) -> Result<Renewal, TaskLogError>;
+
+    /// Ends a try, writes its event and the outbox. Fails with [`TaskLogError::LeaseLost`], and then wrote nothing.
+    async fn finish(&self, lease: &TaskLease, ending: &Ending) -> Result<(), TaskLogError>;
+
+    /// Asks for a task's end: a waiting one is cancelled at once, a running one by its holder. Returns the state it then has.
+    async fn cancel(&self, job: &JobId, by: &str) -> Result<TaskState, TaskLogError>;
+
+    /// The tasks asked for, newest first.
+    async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<Task>, TaskLogError>;
+
+    /// All events of a task, in order; their hash chain is checked ([`TaskLogError::Damaged`]).
+    async fn events(&self, job: &JobId) -> Result<Vec<TaskEvent>, TaskLogError>;
+
+    /// The newest slot of a schedule that was ever submitted.
+    async fn last_slot(&self, schedule: &str) -> Result<Option<Timestamp>, TaskLogError>;
+
+    /// Takes up to `limit` deliveries that are due, for `hold`: nobody else gets them meanwhile.
+    async fn take_deliveries(&self, limit: u32, hold: Duration) -> Result<Vec<Delivery>, TaskLogError>;
+
+    /// Notes what became of a delivery.
+    async fn delivered(&self, id: i64, outcome: &Delivered) -> Result<(), TaskLogError>;
+
+    /// Removes ended tasks beyond 400 days, but never the newest 50 of a database, in small batches; returns how many.
+    async fn tidy(&self) -> Result<u64, TaskLogError>;
+
+    /// Where the record is, for a person: an absolute path or a URL without credentials.
+    fn describe(&self) -> String;
+}
+
+/// What went wrong at the record.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskLogError {
+    /// It could not be reached, or did not answer in time.
+    #[error("{place}: {message}")]
+    Unavailable {
+        /// The record.
+        place: String,
+        /// Facts.
+        message: String,
+    },
+    /// It cannot be used as it is: of a later version, read-only, of other contents.
+    #[error("{place}: {message}")]
+    Unusable {
+        /// The record.
+        place: String,
+        /// Facts.
+        message: String,
+        /// What a person can do.
+        hint: Option<String>,
+    },
+    /// The id is taken by another task.
+    #[error("job {0} exists already and asks for something else")]
+    Conflict(JobId),
+    /// Another active task has the database.
+    #[error("{target} is being worked on by job {job} ({kind})")]
+    Busy {
+        /// The database.
+        target: DatabaseName,
+        /// Whose.
+        job: JobId,
+        /// What it does.
+        kind: TaskKind,
+    },
+    /// Somebody else has the task now; nothing was written.
+    #[error("job {job} is no longer ours: its lease (epoch {epoch}) was lost")]
+    LeaseLost {
+        /// The task.
+        job: JobId,
+        /// The epoch that counts no more.
+        epoch: u64,
+    },
+    /// There is no such task.
+    #[error("there is no job {0}")]
+    Unknown(JobId),
+    /// What is recorded is not what was written.
+    #[error("{place}: {message}")]
+    Damaged {
+        /// The record.
+        place: String,
+        /// Facts.
+        message: String,
+    },
+}
+
+impl TaskLogError {
+    /// What a caller may conclude.
+    pub fn class(&self) -> Class {
+        match self {
+            TaskLogError::Unavailable { .. } => Class::Transient,
+            TaskLogError::Busy { .. } => Class::Refused,
+            TaskLogError::Damaged { .. } => Class::Corrupt,
+            _ => Class::Permanent,
+        }
+    }
+
+    /// What a person can do, where something can be done.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            TaskLogError::Unusable { hint, .. } => hint.as_deref(),
+            _ => None,
+        }
+    }
+}
