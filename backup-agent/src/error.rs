@@ -1,9 +1,11 @@
 //! What can go wrong while keeping backups and bringing them back.
 
 use crate::repository::ManifestError;
+use crate::stop::StopReason;
 use shared::engine::EngineError;
 use shared::model::{Class, Difference};
 use shared::store::StoreError;
+use shared::task_log::TaskLogError;
 
 /// An error of this crate's verbs. [`Error::class`] decides the exit code.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +40,12 @@ pub enum Error {
         /// What a person can do.
         hint: Option<String>,
     },
+    /// The record of tasks failed or refused.
+    #[error(transparent)]
+    TaskLog(#[from] TaskLogError),
+    /// The work was given up at somebody's wish.
+    #[error("{0}")]
+    Stopped(StopReason),
     /// Stored bytes are not what was written.
     #[error("{0}")]
     Damaged(String),
@@ -83,6 +91,9 @@ impl Error {
         match self {
             Error::Engine(error) => error.class(),
             Error::Store(error) => error.class(),
+            Error::TaskLog(error) => error.class(),
+            Error::Stopped(StopReason::Shutdown | StopReason::LeaseLost) => Class::Transient,
+            Error::Stopped(StopReason::Deadline | StopReason::Cancelled) => Class::Permanent,
             Error::Manifest { source: ManifestError::Future(_), .. } => Class::Refused,
             Error::Manifest { .. } | Error::Damaged(_) => Class::Corrupt,
             Error::Refused { .. } => Class::Refused,
@@ -96,6 +107,8 @@ impl Error {
             Error::Engine(EngineError::Damaged(_)) => Some(DAMAGE_HINT),
             Error::Engine(error) => error.hint(),
             Error::Store(error) => error.hint(),
+            Error::TaskLog(error) => error.hint(),
+            Error::Stopped(_) => None,
             Error::Refused { hint, .. } | Error::Failed { hint, .. } => hint.as_deref(),
             Error::Manifest { source: ManifestError::Future(_), .. } => {
                 Some("use the version of Holdfast that wrote it, or a newer one")

@@ -11,3 +11,4 @@ pub mod export;
 pub mod repository;
 pub mod restore;
 pub mod status;
+pub mod stop;

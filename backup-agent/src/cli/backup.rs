@@ -41,7 +41,7 @@ impl Backup {
         let named = open::named(&config, &self.database, self.name.as_ref())?;
         let engine = open::engine(&config, &named)?;
         let dump = DumpOptions { workers: self.jobs.into(), spool: self.spool, ..Default::default() };
-        let options = BackupOptions { dump, new_identity: self.new_identity };
+        let options = BackupOptions { dump, new_identity: self.new_identity, ..Default::default() };
         // A database that is not there must not leave an empty repository behind.
         engine.probe().await?;
         let (repository, _) = global.repository_to_write(&config, Codec::Gzip).await?;

@@ -13,6 +13,7 @@ use crate::error::Error;
 use jiff::SignedDuration;
 use packing::{Packer, Placed};
 use shared::clock::Clock;
+use shared::crash_point::reached;
 use shared::engine::{Dump, DumpSink, EngineError, RowEnd, Segment, SegmentSink};
 use shared::model::{BackupId, Class, DatabaseName, Identity};
 use shared::store::{PutMode, StoreError};
@@ -66,7 +67,9 @@ impl BackupWriter {
         let parent = parent.filter(|manifest| manifest.header.codec == repository.config().codec);
         let parents: Vec<BackupId> = parent.iter().map(|manifest| manifest.header.id.clone()).collect();
         // The lease stands before anything is adopted, so that prune sees it in time.
+        reached("backup: before the lease");
         let lease = Lease::take(repository, database, &parents).await?;
+        reached("backup: after the lease");
         let damaged = repository.damaged_packs().await?;
         let packer = Arc::new(Packer::new(repository, parent, &damaged, progress));
         let sink = Arc::new(BackupSink { packer, segments: Arc::default() });
@@ -112,6 +115,7 @@ impl BackupWriter {
             .await
             .map_err(|error| Error::failed(format!("assembling the manifest failed: {error}")))??;
             packer.finish().await?;
+            reached("backup: after the uploads");
             let manifest = draft.with_packs(&packer)?;
             if !lease.is_fresh() {
                 return Err(Error::failed(
@@ -132,8 +136,10 @@ impl BackupWriter {
 async fn put_manifest(repository: &Repository, manifest: &Manifest) -> Result<(), Error> {
     let bytes = manifest::encode(manifest);
     let key = layout::manifest(&manifest.header.database, &manifest.header.id);
+    reached("backup: before the manifest");
     // Manifest last: until it exists the backup does not, so a crash before here costs only space.
     repository.store().put(&key, bytes.into(), PutMode::Create).await?;
+    reached("backup: after the manifest");
     Ok(())
 }
 
@@ -163,7 +169,9 @@ async fn verify_commit(
             "backup {database}/{id} is not complete: {missing}; {state}, run it again"
         )));
     }
+    reached("backup: before the mark");
     repository.mark(database, id, MarkKind::Verified, "read back by the writer").await?;
+    reached("backup: after the mark");
     Ok(())
 }
 
