@@ -16,8 +16,11 @@ mod init;
 mod list;
 mod open;
 mod progress;
+mod recorded;
 mod restore;
+mod run;
 mod show;
+mod status;
 mod text;
 mod verify;
 
@@ -37,7 +40,8 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 failed; 2 wrong usage; 3 refused, nothing touched; 6 damage found; 7 differences found.
+Exit codes: 0 done; 1 failed; 2 wrong usage; 3 refused, nothing touched; 6 damage found; 7 differences found;
+8 stale.
 
 Try it: backup-agent demo";
 
@@ -68,6 +72,8 @@ enum Command {
     Verify(verify::Verify),
     Drill(drill::Drill),
     Export(export::Export),
+    Run(run::Run),
+    Status(status::Status),
     Demo(demo::Demo),
 }
 
@@ -102,6 +108,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Verify(command) => command.run(global).await,
         Command::Drill(command) => command.run(global).await,
         Command::Export(command) => command.run(global).await,
+        Command::Run(command) => command.run(global).await,
+        Command::Status(command) => command.run(global).await,
         Command::Demo(command) => command.run(global).await,
     };
     match done {

@@ -3,12 +3,15 @@
 //! The verbs are functions ([`backup`], [`restore`], [`export`]); [`repository`] is the format they share, described in
 //! FORMAT.md; [`cli`] is the thin layer that turns them into commands.
 
+pub mod agent;
 pub mod backup;
 pub mod choose;
 pub mod cli;
 pub mod error;
 pub mod export;
+pub mod record;
 pub mod repository;
 pub mod restore;
+pub mod scratch;
 pub mod status;
 pub mod stop;

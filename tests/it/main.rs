@@ -16,3 +16,4 @@ mod sqlite_engine;
 mod store_contract;
 mod store_faults;
 mod world;
+mod year;

@@ -55,6 +55,12 @@ impl Global {
         Ok((repository, is_new))
     }
 
+    /// Who runs this, for the record.
+    pub fn person(&self) -> String {
+        let name = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
+        name("SUDO_USER").or_else(|| name("USER")).unwrap_or_else(|| "operator".into())
+    }
+
     /// Whether progress is shown.
     pub fn shows_progress(&self) -> bool {
         !self.quiet
