@@ -30,7 +30,7 @@ async fn backed_up_and_restored(url: &str, into: &str, folder: &Path) -> Arc<Sto
     let store = Arc::new(FsStore::create(&folder.join("store")).unwrap());
     let (repository, _) = Repository::open_or_init(store, Codec::Gzip).await.unwrap();
     let dump = DumpOptions { spool: folder.join("spool"), ..Default::default() };
-    let options = BackupOptions { dump, new_identity: false };
+    let options = BackupOptions { dump, ..BackupOptions::default() };
     let name = "changed".parse().unwrap();
     let manifest = backup(&repository, &name, &*engine(url), &options, Arc::new(())).await.unwrap();
     assert!(manifest.rows() > 100, "a proof over nothing proves nothing");
