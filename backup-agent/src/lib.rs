@@ -8,6 +8,7 @@ pub mod choose;
 pub mod cli;
 pub mod error;
 pub mod export;
+pub mod notify;
 pub mod repository;
 pub mod restore;
 pub mod status;
