@@ -4,8 +4,10 @@
 mod bad_input;
 mod damage;
 mod golden;
+mod http;
 mod json_shapes;
 mod mutations;
+mod notify;
 mod open_restore;
 mod postgres_engine;
 mod proof;
