@@ -7,7 +7,7 @@ pub use sections::{
     StateConfig, StoreConfig, Time,
 };
 
-use crate::model::{DatabaseName, DatabaseUrl, InvalidUrl};
+use crate::model::{DatabaseName, DatabaseUrl, InvalidUrl, Secret};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -155,6 +155,20 @@ impl Config {
     pub fn scratch_url(&self, name: &DatabaseName) -> Result<Option<DatabaseUrl>, ConfigError> {
         let scratch = self.databases.get(name).and_then(|database| database.scratch_url.as_ref());
         scratch.map(|url| self.parse_url(&format!("scratch_url of [database.{name}]"), url.reveal())).transpose()
+    }
+
+    /// The key that signs the messages of a webhook, as it is written (`whsec_…`).
+    ///
+    /// `section` is named in errors, like `[prune.notify]`.
+    pub fn webhook_secret(&self, section: &str, notify: &NotifyConfig) -> Result<Option<Secret>, ConfigError> {
+        let what = format!("webhook_secret of {section}");
+        let (env, file) = (notify.webhook_secret_env.as_deref(), notify.webhook_secret_file.as_deref());
+        let given = [notify.webhook_secret.is_some(), env.is_some(), file.is_some()];
+        if given.iter().filter(|given| **given).count() > 1 {
+            return Err(ConfigError::Value(format!("{what}: give at most one of it, its _env and its _file")));
+        }
+        let plain = notify.webhook_secret.as_ref().map(|secret| secret.reveal().to_owned());
+        Ok(self.value(&what, plain, env, file)?.map(Secret::new))
     }
 
     fn parse_url(&self, what: &str, text: &str) -> Result<DatabaseUrl, ConfigError> {
