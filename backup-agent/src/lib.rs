@@ -16,6 +16,7 @@ pub mod notify;
 pub mod record;
 pub mod repository;
 pub mod restore;
+pub mod schedule;
 pub mod scratch;
 pub mod status;
 pub mod stop;

@@ -207,11 +207,16 @@ impl Config {
 fn with_suggestion(message: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let (Some(unknown), true) = (quoted.next(), message.starts_with("unknown ")) else { return message.to_owned() };
-    let nearest = quoted.max_by(|a, b| strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b)));
-    match nearest.filter(|nearest| strsim::jaro_winkler(unknown, nearest) > 0.7) {
+    match nearest(unknown, quoted) {
         Some(nearest) => format!("{message}; did you mean `{nearest}`?"),
         None => message.to_owned(),
     }
+}
+
+/// The known name that looks most like `unknown`, if one does.
+pub fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let likeness = |name: &&str| strsim::jaro_winkler(unknown, name);
+    known.max_by(|a, b| likeness(a).total_cmp(&likeness(b))).filter(|nearest| likeness(nearest) > 0.7)
 }
 
 fn absolute(path: &Path) -> PathBuf {
@@ -298,6 +303,9 @@ mod tests {
         let length = |text: &str| Time::try_from(text.to_owned()).map(|time| time.0.as_secs());
         let written = ["90s", "10m", "72h", "30d", "1w", "1d 12h", "0s"].map(length);
         assert_eq!(written, [90, 600, 259_200, 2_592_000, 604_800, 129_600, 0].map(Ok));
+        let shown = ["90s", "10m", "72h", "1w 1h", "0s", "1d 1m 1s"].map(|text| Time::try_from(text.to_owned()));
+        let shown: Vec<_> = shown.into_iter().map(|time| time.map(|time| time.to_string())).collect();
+        assert_eq!(shown, ["1m 30s", "10m", "3d", "7d 1h", "0s", "1d 1m 1s"].map(|text| Ok(text.to_owned())));
         for bad in ["", "5", "-3h", "1 month", "9999999999999h", "soon", "400000d"] {
             assert!(length(bad).is_err(), "{bad:?}");
         }
