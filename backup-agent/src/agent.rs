@@ -15,6 +15,7 @@ pub use slots::Entry;
 pub use world::{StoreSource, World};
 
 use crate::error::Error;
+use crate::policy::DrillPolicy;
 use crate::record::{LEASE, pause};
 use crate::status;
 use crate::stop::{self, StopReason, Stopper};
@@ -61,7 +62,7 @@ impl Agent {
         let entries = Entry::all(&world.policies);
         Agent {
             world,
-            worker: connect::this_worker("backup-agent"),
+            worker: Worker::here("backup-agent"),
             entries,
             record: None,
             record_tried: None,
@@ -263,8 +264,8 @@ impl Agent {
     /// After a backup its proof is a task of its own, where the configuration says so.
     async fn prove_soon(&mut self, task: &NewTask, backup: Option<&str>) {
         let (Some(target), Some(backup)) = (&task.target, backup) else { return };
-        let wanted = self.world.policies.database(target).is_some_and(|policy| policy.drills_after_backup());
-        if !wanted {
+        let policy = self.world.policies.databases.get(target);
+        if !policy.is_some_and(|policy| matches!(policy.drill, DrillPolicy::AfterBackup)) {
             return;
         }
         let id = backup.rsplit('/').next().unwrap_or(backup);

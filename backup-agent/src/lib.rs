@@ -17,6 +17,7 @@ pub mod record;
 pub mod repository;
 pub mod restore;
 pub mod schedule;
+pub mod retain;
 pub mod scratch;
 pub mod status;
 pub mod stop;

@@ -2,7 +2,7 @@
 
 use crate::agent::Entry;
 use crate::error::Error;
-use crate::policy::{DatabasePolicy, Policies};
+use crate::policy::{DatabasePolicy, DrillPolicy, Policies};
 use crate::repository::{Listed, Repository};
 use crate::schedule::Schedule;
 use jiff::{SignedDuration, Timestamp};
@@ -93,7 +93,7 @@ pub fn of_one(
     tasks: &[Task],
     now: Timestamp,
 ) -> DatabaseStatus {
-    let policy = policies.database(database);
+    let policy = policies.databases.get(database);
     let newest_complete = backups.iter().rev().find(|backup| backup.is_complete()).and_then(kept);
     let newest_proven = backups.iter().rev().find(|backup| backup.proven_at().is_some()).and_then(kept);
     let mut stale = Vec::new();
@@ -128,7 +128,11 @@ fn kept(backup: &Listed) -> Option<Kept> {
 
 /// The schedule proofs follow, where they follow one.
 fn proof_schedule(policy: &DatabasePolicy) -> Option<&Schedule> {
-    if policy.drills_after_backup() { policy.schedule.as_ref() } else { policy.drill_schedule() }
+    match &policy.drill {
+        DrillPolicy::AfterBackup => policy.schedule.as_ref(),
+        DrillPolicy::At(schedule) => Some(schedule),
+        DrillPolicy::Never => None,
+    }
 }
 
 /// Two intervals: one run may be under way or have failed and be tried again; two mean that something is wrong.

@@ -143,5 +143,5 @@ async fn tell(
         finished_at: state.is_terminal().then_some(now),
         report,
     };
-    world.notifier.tell(&told, &event).await;
+    world.notifier.tell(&told, &event, &*world.clock).await;
 }

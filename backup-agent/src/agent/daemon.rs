@@ -4,7 +4,7 @@ use super::{Agent, World};
 use crate::error::Error;
 use crate::http;
 use crate::stop::{self, StopReason, Stop};
-use crate::systemd;
+use crate::systemd::{Environment, Systemd};
 use jiff::{SignedDuration, Timestamp};
 use shared::model::DatabaseName;
 use std::collections::HashMap;
@@ -34,11 +34,11 @@ pub async fn run(world: Arc<World>, until_idle: bool, shutdown: Stop) -> Result<
     warn_of_twins(&world).await;
     let mut agent = Agent::new(world.clone());
     let mut chores = Chores { world: world.clone(), delivering: JoinSet::new(), refreshed: None, tidied: None };
-    let watchdog = systemd::Watchdog::from_environment();
-    systemd::ready("watching the schedules");
+    let systemd = Systemd::connect(&Environment::of_process());
+    systemd.ready();
     loop {
         let next = agent.turn().await;
-        watchdog.alive();
+        systemd.alive();
         chores.do_due(&agent).await;
         if until_idle && !agent.is_busy() {
             break;
@@ -51,7 +51,7 @@ pub async fn run(world: Arc<World>, until_idle: bool, shutdown: Stop) -> Result<
             () = world.clock.sleep(pause) => {}
         }
     }
-    systemd::stopping();
+    systemd.stopping();
     let left = finish(&mut agent, &world).await;
     chores.last(&agent).await;
     serving.abort();
@@ -68,15 +68,18 @@ fn pause_until(next: Option<Timestamp>, now: Timestamp) -> Duration {
 }
 
 async fn serve(world: &Arc<World>, shutdown: &Stop) -> Result<tokio::task::JoinHandle<()>, Error> {
-    let server = http::bind(&world.config.agent.listen, world.health.clone()).await?;
-    let shutdown = shutdown.clone();
+    let door = http::open(&world.config.agent.listen).await?;
+    let (health, shutdown) = (world.health.clone(), shutdown.clone());
     Ok(tokio::spawn(async move {
         let ended = async {
             shutdown.wait().await;
             // The last state can still be read while tasks finish.
             tokio::time::sleep(FINISH_WITHIN + ABANDON_WITHIN).await;
         };
-        server.serve(ended).await;
+        match door {
+            Some(door) => door.serve(health, ended).await,
+            None => ended.await,
+        }
     }))
 }
 

@@ -25,7 +25,7 @@ impl Entry {
     /// Every schedule of a configuration.
     pub fn all(policies: &Policies) -> Vec<Entry> {
         let mut entries = Vec::new();
-        for (name, policy) in policies.databases() {
+        for (name, policy) in &policies.databases {
             let backups = policy.schedule.as_ref().map(|schedule| (TaskKind::Backup, schedule));
             let drills = policy.drill_schedule().map(|schedule| (TaskKind::Drill, schedule));
             for (kind, schedule) in backups.into_iter().chain(drills) {
@@ -33,7 +33,7 @@ impl Entry {
                 entries.push(Entry { name: format!("{kind}:{name}"), kind, target, schedule });
             }
         }
-        let schedule = policies.prune_schedule().clone();
+        let schedule = policies.prune.schedule.clone();
         entries.push(Entry { name: TaskKind::Prune.to_string(), kind: TaskKind::Prune, target: None, schedule });
         entries
     }

@@ -9,6 +9,7 @@ use crate::prune;
 use crate::record::{TaskMeter, of_backup, of_restore};
 use crate::repository::{MarkKind, Repository};
 use crate::restore::drill;
+use crate::retain;
 use crate::scratch::scratch;
 use crate::stop::Stop;
 use serde_json::json;
@@ -69,15 +70,16 @@ async fn make_backup(
 
 /// Forgets what the database's retention lets go.
 async fn retain(world: &World, repository: &Repository, name: &DatabaseName) -> Result<serde_json::Value, Error> {
-    let policy = world.policies.database(name).filter(|policy| policy.retention.is_some());
-    let Some(policy) = policy else { return Ok(json!({"forgotten": [], "kept": null})) };
-    let plan = forget::by_policy(repository, name, policy, &world.guard_facts()).await?;
-    let kept = plan.kept();
-    for line in plan.lines() {
-        tracing::debug!(database = %name, "{line}");
+    let Some(policy) = world.policies.databases.get(name).filter(|policy| policy.retention.is_some()) else {
+        return Ok(json!(null));
+    };
+    let plan = retain::plan(repository, name, policy, false, &world.guards()).await?;
+    for line in &plan.backups {
+        tracing::info!(database = %name, "{line}");
     }
-    let forgotten = forget::apply(repository, &plan).await?;
-    Ok(json!({"forgotten": forgotten, "kept": kept}))
+    let forgotten: Vec<String> = plan.forgotten().map(|line| line.id.to_string()).collect();
+    forget::apply(repository, &plan, world.policies.prune.grace).await?;
+    Ok(json!({"forgotten": forgotten, "kept": plan.backups.len() - forgotten.len()}))
 }
 
 async fn prove(

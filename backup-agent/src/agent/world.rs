@@ -1,11 +1,10 @@
 //! Everything the agent works with.
 
 use crate::error::Error;
-use crate::forget::GuardFacts;
-use crate::http::Health;
+use crate::guards::GuardOptions;
+use crate::health::Health;
 use crate::notify::Notifier;
-use crate::policy::Policies;
-use crate::prune::PruneOptions;
+use crate::policy::{DatabasePolicy, Policies};
 use crate::repository::{Codec, Repository};
 use shared::clock::Clock;
 use shared::config::Config;
@@ -14,6 +13,7 @@ use shared::model::Identity;
 use shared::store::Store;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Everything the agent works with; passed in, so that a test can give it another store and another clock.
 pub struct World {
@@ -40,12 +40,15 @@ pub enum StoreSource {
     Given(Arc<dyn Store>),
 }
 
+/// A loop that has not turned for so long is dead. It looks every 5 s; the record answers or fails within 15 s a call.
+const ALIVE_WITHIN: Duration = Duration::from_secs(120);
+
 impl World {
     /// Understands the configuration; touches nothing.
     pub fn new(config: Config, clock: Arc<dyn Clock>, store: StoreSource) -> Result<Self, Error> {
         let policies = Policies::of(&config)?;
         let notifier = Arc::new(Notifier::new(&config)?);
-        let health = Arc::new(Health::new(clock.clone()));
+        let health = Arc::new(Health::new(clock.clone(), ALIVE_WITHIN));
         let (repository, busy) = (tokio::sync::Mutex::new(None), Mutex::default());
         Ok(World { config, policies, clock, notifier, health, store, repository, busy })
     }
@@ -69,6 +72,15 @@ impl World {
         let repository = repository.with_clock(self.clock.clone());
         *opened = Some(repository.clone());
         Ok(repository)
+    }
+
+    /// What the guards of forgetting and pruning have to know.
+    pub fn guards(&self) -> GuardOptions {
+        let now = self.clock.now();
+        let interval = |policy: &DatabasePolicy| policy.schedule.as_ref().map(|schedule| schedule.interval(now));
+        let databases = self.policies.databases.iter();
+        let intervals = databases.filter_map(|(name, policy)| Some((name.clone(), interval(policy)?))).collect();
+        GuardOptions { intervals, spool: self.config.spool() }
     }
 
     /// The lock of a database, whatever it is called.

@@ -8,7 +8,7 @@ use shared::clock;
 use shared::config::Config;
 use shared::connect;
 use shared::model::{DatabaseName, NewTask, TaskKind, TaskReport};
-use shared::task_log::{Claimed, TaskLog, TaskLogError};
+use shared::task_log::{Claimed, TaskLog, TaskLogError, Worker};
 use std::sync::Arc;
 
 /// A command's work as the record sees it.
@@ -41,7 +41,7 @@ impl Recorded {
                 return Ok(recorded);
             }
         };
-        match log.submit_claimed(&task, &connect::this_worker("backup-agent"), LEASE).await {
+        match log.submit_claimed(&task, &Worker::here("backup-agent"), LEASE).await {
             Ok(claimed) => {
                 let lease = Some((log.clone(), claimed.lease.clone()));
                 let meter = Arc::new(TaskMeter::default());
