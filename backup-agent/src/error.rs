@@ -4,6 +4,7 @@ use crate::repository::ManifestError;
 use shared::engine::EngineError;
 use shared::model::{Class, Difference};
 use shared::store::StoreError;
+use shared::task_log::TaskLogError;
 
 /// An error of this crate's verbs. [`Error::class`] decides the exit code.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +15,9 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(StoreError),
+    /// The record of tasks failed.
+    #[error(transparent)]
+    TaskLog(#[from] TaskLogError),
     /// A manifest cannot be used.
     #[error("backup {backup}: {source}")]
     Manifest {
@@ -83,6 +87,7 @@ impl Error {
         match self {
             Error::Engine(error) => error.class(),
             Error::Store(error) => error.class(),
+            Error::TaskLog(error) => error.class(),
             Error::Manifest { source: ManifestError::Future(_), .. } => Class::Refused,
             Error::Manifest { .. } | Error::Damaged(_) => Class::Corrupt,
             Error::Refused { .. } => Class::Refused,
@@ -96,6 +101,7 @@ impl Error {
             Error::Engine(EngineError::Damaged(_)) => Some(DAMAGE_HINT),
             Error::Engine(error) => error.hint(),
             Error::Store(error) => error.hint(),
+            Error::TaskLog(error) => error.hint(),
             Error::Refused { hint, .. } | Error::Failed { hint, .. } => hint.as_deref(),
             Error::Manifest { source: ManifestError::Future(_), .. } => {
                 Some("use the version of Holdfast that wrote it, or a newer one")

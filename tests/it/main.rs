@@ -15,4 +15,5 @@ mod s3_repository;
 mod sqlite_engine;
 mod store_contract;
 mod store_faults;
+mod task_log_contract;
 mod world;
