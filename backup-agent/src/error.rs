@@ -16,6 +16,9 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(StoreError),
+    /// The record of tasks failed.
+    #[error(transparent)]
+    TaskLog(#[from] TaskLogError),
     /// A manifest cannot be used.
     #[error("backup {backup}: {source}")]
     Manifest {

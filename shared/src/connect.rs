@@ -1,5 +1,6 @@
 //! Start-up: the only module that names the adapters behind the doors.
 
+use crate::clock::Clock;
 use crate::config::{Config, ConfigError, DEFAULT_STORE};
 use crate::engine::Engine;
 use crate::engine::postgres::PostgresEngine;
@@ -9,6 +10,9 @@ use crate::store::fs::FsStore;
 use crate::store::retry::{RetryPolicy, Retrying};
 use crate::store::s3::{S3Settings, S3Store};
 use crate::store::{Store, StoreError};
+use crate::task_log::postgres::PostgresTaskLog;
+use crate::task_log::sqlite::SqliteTaskLog;
+use crate::task_log::{TaskLog, TaskLogError};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,7 +25,7 @@ pub enum StoreUse {
     Write,
 }
 
-/// Why a store could not be opened.
+/// Why a store or the record of tasks could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The configuration is wrong.
@@ -30,6 +34,9 @@ pub enum ConnectError {
     /// The store is not there or not usable.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The record of tasks is not there or not usable.
+    #[error(transparent)]
+    TaskLog(#[from] TaskLogError),
 }
 
 /// Makes ring the program's one TLS provider. Call first thing in main; later calls do nothing.
@@ -64,6 +71,24 @@ pub async fn store(config: &Config, named: Option<&str>, purpose: StoreUse) -> R
     let rest = url.strip_prefix("s3://").ok_or_else(wrong)?;
     let settings = s3_settings(config, rest)?;
     Ok(Arc::new(Retrying::new(S3Store::connect(settings).await?, RetryPolicy::default())))
+}
+
+/// Opens the configured record of all tasks, making it where it is missing.
+///
+/// In an SQLite file `clock` decides times and leases, in PostgreSQL the server's clock.
+pub async fn task_log(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn TaskLog>, ConnectError> {
+    Ok(match config.state_url()? {
+        DatabaseUrl::Sqlite(path) => Arc::new(SqliteTaskLog::open(&path, clock).await?),
+        DatabaseUrl::Postgres(url) => Arc::new(PostgresTaskLog::open(url).await?),
+    })
+}
+
+/// Opens the configured record of all tasks to read it; never makes or changes it.
+pub async fn existing_task_log(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn TaskLog>, ConnectError> {
+    Ok(match config.state_url()? {
+        DatabaseUrl::Sqlite(path) => Arc::new(SqliteTaskLog::open_existing(&path, clock).await?),
+        DatabaseUrl::Postgres(url) => Arc::new(PostgresTaskLog::open_existing(url).await?),
+    })
 }
 
 fn s3_settings(config: &Config, rest: &str) -> Result<S3Settings, ConfigError> {

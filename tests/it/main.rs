@@ -18,5 +18,6 @@ mod s3_repository;
 mod sqlite_engine;
 mod store_contract;
 mod store_faults;
+mod task_log_contract;
 mod world;
 mod year;
