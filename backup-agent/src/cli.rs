@@ -9,6 +9,7 @@ macro_rules! say {
 }
 
 mod backup;
+mod config;
 mod demo;
 mod drill;
 mod export;
@@ -68,6 +69,7 @@ enum Command {
     Verify(verify::Verify),
     Drill(drill::Drill),
     Export(export::Export),
+    Config(config::ConfigCommand),
     Demo(demo::Demo),
 }
 
@@ -102,6 +104,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Verify(command) => command.run(global).await,
         Command::Drill(command) => command.run(global).await,
         Command::Export(command) => command.run(global).await,
+        Command::Config(command) => command.run(global).await,
         Command::Demo(command) => command.run(global).await,
     };
     match done {
