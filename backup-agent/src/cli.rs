@@ -9,6 +9,7 @@ macro_rules! say {
 }
 
 mod backup;
+mod config;
 mod demo;
 mod drill;
 mod export;
@@ -74,6 +75,7 @@ enum Command {
     Export(export::Export),
     Run(run::Run),
     Status(status::Status),
+    Config(config::ConfigCommand),
     Demo(demo::Demo),
 }
 
@@ -110,6 +112,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Export(command) => command.run(global).await,
         Command::Run(command) => command.run(global).await,
         Command::Status(command) => command.run(global).await,
+        Command::Config(command) => command.run(global).await,
         Command::Demo(command) => command.run(global).await,
     };
     match done {

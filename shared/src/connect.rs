@@ -13,7 +13,7 @@ use crate::store::{Store, StoreError};
 use crate::task_log::postgres::PostgresTaskLog;
 use crate::task_log::sqlite::SqliteTaskLog;
 use crate::task_log::{TaskLog, TaskLogError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Whether a store that is not there may be made.
@@ -39,40 +39,6 @@ pub enum ConnectError {
     TaskLog(#[from] TaskLogError),
 }
 
-/// Makes ring the program's one TLS provider. Call first thing in main; later calls do nothing.
-pub fn install_tls() {
-    // An error means that a provider is installed already, which is what is wanted.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
-/// The adapter for a database.
-pub fn engine(url: DatabaseUrl) -> Box<dyn Engine> {
-    match url {
-        DatabaseUrl::Postgres(url) => Box::new(PostgresEngine::new(url)),
-        DatabaseUrl::Sqlite(path) => Box::new(SqliteEngine::new(path)),
-    }
-}
-
-/// Opens the store named on the command line (counted from the working directory) or else the configured one.
-pub async fn store(config: &Config, named: Option<&str>, purpose: StoreUse) -> Result<Arc<dyn Store>, ConnectError> {
-    let (url, base) = match (named, &config.store.url) {
-        (Some(url), _) => (url, Path::new(".")),
-        (None, Some(url)) => (url.as_str(), config.base.as_path()),
-        (None, None) => (DEFAULT_STORE, Path::new(".")),
-    };
-    if let Some(path) = url.strip_prefix("file:") {
-        let path = base.join(path.strip_prefix("//").unwrap_or(path));
-        return Ok(match purpose {
-            StoreUse::Read => Arc::new(Retrying::new(FsStore::open(&path)?, RetryPolicy::default())),
-            StoreUse::Write => Arc::new(Retrying::new(FsStore::create(&path)?, RetryPolicy::default())),
-        });
-    }
-    let wrong = || ConfigError::Value(format!("the store URL {url:?} begins neither with file: nor with s3://"));
-    let rest = url.strip_prefix("s3://").ok_or_else(wrong)?;
-    let settings = s3_settings(config, rest)?;
-    Ok(Arc::new(Retrying::new(S3Store::connect(settings).await?, RetryPolicy::default())))
-}
-
 /// Opens the configured record of all tasks, making it where it is missing.
 ///
 /// In an SQLite file `clock` decides times and leases, in PostgreSQL the server's clock.
@@ -91,11 +57,73 @@ pub async fn existing_task_log(config: &Config, clock: Arc<dyn Clock>) -> Result
     })
 }
 
-fn s3_settings(config: &Config, rest: &str) -> Result<S3Settings, ConfigError> {
+/// Makes ring the program's one TLS provider. Call first thing in main; later calls do nothing.
+pub fn install_tls() {
+    // An error means that a provider is installed already, which is what is wanted.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// The adapter for a database.
+pub fn engine(url: DatabaseUrl) -> Box<dyn Engine> {
+    match url {
+        DatabaseUrl::Postgres(url) => Box::new(PostgresEngine::new(url)),
+        DatabaseUrl::Sqlite(path) => Box::new(SqliteEngine::new(path)),
+    }
+}
+
+/// Opens the store named on the command line (counted from the working directory) or else the configured one.
+pub async fn store(config: &Config, named: Option<&str>, purpose: StoreUse) -> Result<Arc<dyn Store>, ConnectError> {
+    match place(config, named)? {
+        Place::Directory(path) => Ok(match purpose {
+            StoreUse::Read => Arc::new(Retrying::new(FsStore::open(&path)?, RetryPolicy::default())),
+            StoreUse::Write => Arc::new(Retrying::new(FsStore::create(&path)?, RetryPolicy::default())),
+        }),
+        Place::Bucket(bucket, prefix) => {
+            let settings = s3_settings(config, &bucket, &prefix)?;
+            Ok(Arc::new(Retrying::new(S3Store::connect(settings).await?, RetryPolicy::default())))
+        }
+    }
+}
+
+/// The URL of the store [`store`] would open, with an absolute path. Looks at nothing but the configuration.
+pub fn store_url(config: &Config, named: Option<&str>) -> Result<String, ConfigError> {
+    Ok(match place(config, named)? {
+        Place::Directory(path) => {
+            // As the operating system would resolve it, without asking whether it is there.
+            let path = std::path::absolute(&path).unwrap_or(path);
+            format!("file:{}", path.display())
+        }
+        Place::Bucket(bucket, prefix) if prefix.is_empty() => format!("s3://{bucket}"),
+        Place::Bucket(bucket, prefix) => format!("s3://{bucket}/{prefix}"),
+    })
+}
+
+/// Where a store is.
+enum Place {
+    Directory(PathBuf),
+    /// Bucket and prefix.
+    Bucket(String, String),
+}
+
+fn place(config: &Config, named: Option<&str>) -> Result<Place, ConfigError> {
+    let (url, base) = match (named, &config.store.url) {
+        (Some(url), _) => (url, Path::new(".")),
+        (None, Some(url)) => (url.as_str(), config.base.as_path()),
+        (None, None) => (DEFAULT_STORE, Path::new(".")),
+    };
+    if let Some(path) = url.strip_prefix("file:") {
+        return Ok(Place::Directory(base.join(path.strip_prefix("//").unwrap_or(path))));
+    }
+    let wrong = || ConfigError::Value(format!("the store URL {url:?} begins neither with file: nor with s3://"));
+    let rest = url.strip_prefix("s3://").ok_or_else(wrong)?;
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.is_empty() || bucket.contains(['@', ':', '?']) {
         return Err(ConfigError::Value("the store URL must be s3://BUCKET or s3://BUCKET/PREFIX".into()));
     }
+    Ok(Place::Bucket(bucket.to_owned(), prefix.trim_matches('/').to_owned()))
+}
+
+fn s3_settings(config: &Config, bucket: &str, prefix: &str) -> Result<S3Settings, ConfigError> {
     let store = &config.store;
     let access_key_id = config.value(
         "access_key_id of [store]",
@@ -111,7 +139,7 @@ fn s3_settings(config: &Config, rest: &str) -> Result<S3Settings, ConfigError> {
     )?;
     Ok(S3Settings {
         bucket: bucket.to_owned(),
-        prefix: prefix.trim_matches('/').to_owned(),
+        prefix: prefix.to_owned(),
         endpoint: store.endpoint.clone(),
         region: store.region.clone(),
         path_style: store.path_style,
