@@ -150,7 +150,7 @@ async fn an_address_that_cannot_be_had_is_named_and_off_is_none() {
 
 fn status(clock: &FakeClock, name: &str) -> DatabaseStatus {
     let kept = |hours: i64| Kept {
-        id: "20250131-020000z".parse().unwrap(),
+        id: "20250131T020000Z-abcdef".parse().unwrap(),
         created_at: clock.now() - jiff::SignedDuration::from_hours(hours),
         proven_at: None,
     };

@@ -10,6 +10,7 @@ mod json_shapes;
 mod mutations;
 mod notify;
 mod open_restore;
+mod ops_files;
 mod postgres_engine;
 mod proof;
 mod restore_reads;

@@ -324,7 +324,7 @@ fn set_executable(path: &Path) {
 #[tokio::test]
 async fn a_command_that_fails_or_hangs_is_run_again_and_one_that_prints_much_is_fine() {
     for (script, expected) in [
-        ("echo s3cret >&2; exit 3", Some("the command ended with exit status: 3")),
+        ("echo words >&2; exit 3", Some("the command ended with exit status: 3")),
         ("sleep 600", Some("sh did not end within 1 s and was killed")),
         ("head -c 20000000 /dev/zero; head -c 20000000 /dev/zero >&2", None),
         ("exit 0", None),
@@ -566,17 +566,17 @@ async fn no_secret_of_an_address_is_ever_said() {
     let log = LazyLock::force(&LOG).clone();
     let server = ScriptedHttp::start(|_, _| reply("500 Internal Server Error", "", ""));
     let redirecting =
-        ScriptedHttp::start(|_, _| reply("302 Found", "Location: http://127.0.0.1:1/s3cret-there\r\n", ""));
+        ScriptedHttp::start(|_, _| reply("302 Found", "Location: http://127.0.0.1:1/sesame-there\r\n", ""));
     let (_kept, hangs) = silent();
     let plain = server.endpoint().replace("http://", "https://");
     let free = { TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() };
     let mut said = String::new();
     for base in [server.endpoint(), redirecting.endpoint(), hangs, plain, format!("http://{free}")] {
-        let base = base.replace("://", "://s3cret-user:s3cret-word@");
-        let key = "czNjcmV0LWtleS1zM2NyZXQta2V5LXMzY3JldA==";
+        let base = base.replace("://", "://sesame-user:sesame-word@");
+        let key = "c2VzYW1lLWtleS1zZXNhbWUta2V5LXNlc2FtZQ==";
         let notifier = notifier(&format!(
-            "ping_url = \"{base}/s3cret-path?token=s3cret-token\"\nwebhook_url = \"{base}/s3cret-hook\"\n\
-             webhook_secret = \"whsec_{key}\"\ncommand = [\"sh\", \"-c\", \"exit 1\", \"s3cret-argument\"]"
+            "ping_url = \"{base}/sesame-path?token=sesame-token\"\nwebhook_url = \"{base}/sesame-hook\"\n\
+             webhook_secret = \"whsec_{key}\"\ncommand = [\"sh\", \"-c\", \"exit 1\", \"sesame-argument\"]"
         ))
         .with_limits(short());
         said += &format!("{notifier:?}");
@@ -588,7 +588,7 @@ async fn no_secret_of_an_address_is_ever_said() {
     }
     said += &String::from_utf8_lossy(&log.lock().unwrap());
     assert!(said.contains("nobody was told"), "nothing was logged: {said}");
-    for secret in ["s3cret", "czNjcmV0"] {
+    for secret in ["sesame", "c2VzYW1l"] {
         let found = said.find(secret).map(|at| &said[said.floor_char_boundary(at.saturating_sub(300))..at + 20]);
         assert_eq!(found, None, "{secret} was said");
     }
