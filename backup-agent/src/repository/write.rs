@@ -162,7 +162,9 @@ async fn verify_commit(
                 hint: Some(format!("backup-agent verify {database}/{id} completes it when the store answers again")),
             });
         }
+        reached("backup: before it is withdrawn");
         let withdrawn = repository.store().delete(&layout::manifest(database, id)).await;
+        reached("backup: after it is withdrawn");
         let state = withdrawn
             .map_or_else(|error| format!("withdrawing it failed too: {error}"), |()| "it was withdrawn".into());
         return Err(Error::Damaged(format!(
