@@ -7,6 +7,7 @@ mod damage;
 mod golden;
 mod json_shapes;
 mod mutations;
+mod nth_call;
 mod open_restore;
 mod postgres_engine;
 mod proof;
