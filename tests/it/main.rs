@@ -11,6 +11,7 @@ mod nth_call;
 mod open_restore;
 mod postgres_engine;
 mod proof;
+mod races;
 mod restore_reads;
 mod round_trip;
 mod s3_repository;
