@@ -26,6 +26,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::clock::{self, Clock};
+use shared::crash_point::reached;
 use shared::model::{BackupId, DatabaseName};
 use shared::store::{PutMode, Store, StoreError, probe_conditional_put};
 use std::collections::{BTreeSet, HashSet};
@@ -126,8 +127,9 @@ impl Repository {
         };
         store.use_conditional_put(config.conditional_put);
         let body = serde_json::to_vec_pretty(&config).map_err(|error| Error::failed(error.to_string()))?;
+        reached("init: before the configuration");
         match store.put(layout::CONFIG, body.into(), PutMode::Create).await {
-            Ok(()) => {}
+            Ok(()) => reached("init: after the configuration"),
             // Somebody else made it at the same moment: theirs counts.
             Err(StoreError::Exists { .. }) => return Self::open(store).await,
             Err(error) => return Err(error.into()),
@@ -168,7 +170,9 @@ impl Repository {
                 Err(error) => return Err(error.into()),
             };
             if !current {
+                reached("init: before a text of the open restore");
                 self.store.put(key, Bytes::from_static(text.as_bytes()), PutMode::Replace).await?;
+                reached("init: after a text of the open restore");
             }
         }
         Ok(())
@@ -266,6 +270,9 @@ impl Repository {
     /// Notes that a pack is damaged, so that every listing names the backups that need it and no writer adopts it.
     pub async fn mark_damaged(&self, uuid: &str, what: &str) -> Result<(), StoreError> {
         let body = serde_json::json!({"pack": uuid, "found": what, "at": self.clock.now()}).to_string();
-        self.store.put(&layout::damaged(uuid), body.into(), PutMode::Replace).await
+        reached("verify: before the note of damage");
+        self.store.put(&layout::damaged(uuid), body.into(), PutMode::Replace).await?;
+        reached("verify: after the note of damage");
+        Ok(())
     }
 }

@@ -3,16 +3,19 @@
 
 mod agent_run;
 mod bad_input;
+mod crash_points;
 mod damage;
 mod golden;
 mod http;
 mod json_shapes;
 mod mutations;
 mod notify;
+mod nth_call;
 mod open_restore;
 mod ops_files;
 mod postgres_engine;
 mod proof;
+mod races;
 mod restore_reads;
 mod round_trip;
 mod s3_repository;

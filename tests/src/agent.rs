@@ -80,9 +80,30 @@ impl Agent {
     /// Sets a variable in the program's environment, which otherwise holds PATH, HOME and a UTF-8 locale only.
     #[must_use]
     pub fn with_env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.set_env(name, value);
+        self
+    }
+
+    /// Sets a variable from now on.
+    pub fn set_env(&mut self, name: &str, value: impl Into<OsString>) {
         self.environment.retain(|(known, _)| known != name);
         self.environment.push((name.into(), value.into()));
-        self
+    }
+
+    /// Starts the program so that it stops itself at this labelled point, and waits until it has.
+    #[track_caller]
+    pub fn start_and_stop_at(&self, label: &str, arguments: &[&str]) -> Running {
+        let mut command = self.command(arguments);
+        command.env("HOLDFAST_STOP_AT", label);
+        let mut running = self.spawn(command);
+        running.wait_until_stopped();
+        running
+    }
+
+    /// Runs the program and asserts that it was killed at the first point of this label.
+    #[track_caller]
+    pub fn killed_at(&self, label: &str, arguments: &[&str]) -> Run {
+        self.start_and_stop_at(label, arguments).kill()
     }
 
     /// Ends a run that takes longer than this as a failure; 10 minutes if not set.
@@ -125,7 +146,11 @@ impl Agent {
     /// Starts the program without waiting, to look at it or to kill it.
     #[track_caller]
     pub fn start<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Running {
-        let mut command = self.command(arguments);
+        self.spawn(self.command(arguments))
+    }
+
+    #[track_caller]
+    fn spawn(&self, mut command: Command) -> Running {
         let text = format!("{command:?}");
         let began = Instant::now();
         let mut child =
@@ -184,6 +209,27 @@ impl Running {
     pub fn is_running(&mut self) -> bool {
         self.sample();
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Sends a signal by its name, as `CONT` or `TERM`.
+    #[track_caller]
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
+        assert!(sent.success(), "kill -{name} {}", self.pid());
+    }
+
+    /// Waits until the program has stopped itself (SIGSTOP). Panics when it ends instead, or does not stop in time.
+    #[track_caller]
+    pub fn wait_until_stopped(&mut self) {
+        let is_stopped = |pid: u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+        };
+        while !is_stopped(self.pid()) {
+            assert!(self.is_running(), "{} ended without having stopped", self.arguments);
+            assert!(self.began.elapsed() < self.deadline, "{} did not stop in time", self.arguments);
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Kills the program (SIGKILL) and returns what it left.

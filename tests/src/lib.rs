@@ -23,4 +23,5 @@ pub mod s3;
 pub mod scripted_http;
 pub mod server;
 pub mod sqlite;
+pub mod store_files;
 mod tools;

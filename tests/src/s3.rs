@@ -7,7 +7,10 @@ use shared::store::s3::S3Settings;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -28,10 +31,31 @@ fn settings(address: SocketAddr, bucket: &str, prefix: &str) -> S3Settings {
     }
 }
 
+/// How one request is disturbed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disturbance {
+    /// 503, and nothing happened.
+    Busy,
+    /// 503, although the request had its effect.
+    BusyAfter,
+    /// The connection ends without an answer; the request had its effect.
+    CutOff,
+    /// The body of the answer ends after one byte, or there is no answer where it has none; the request had its effect.
+    HalfAnswer,
+}
+
+/// Which request is disturbed, and how many there were; from 1, none is number 0.
+#[derive(Debug, Default)]
+struct Disturbed {
+    requests: u64,
+    wish: Option<(u64, Disturbance)>,
+}
+
 /// An S3 server of s3s-fs on a free port, on a thread of its own; stopped on drop.
 #[derive(Debug)]
 pub struct S3Server {
     address: SocketAddr,
+    disturbed: Arc<Mutex<Disturbed>>,
     root: tempfile::TempDir,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -49,8 +73,20 @@ impl S3Server {
         let address = listener.local_addr().expect("the port's number");
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let thread = std::thread::spawn(move || runtime.block_on(serve(listener, service, stopped)));
-        S3Server { address, root, stop: Some(stop), thread: Some(thread) }
+        let disturbed: Arc<Mutex<Disturbed>> = Arc::default();
+        let shared = disturbed.clone();
+        let thread = std::thread::spawn(move || runtime.block_on(serve(listener, service, stopped, shared)));
+        S3Server { address, disturbed, root, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Counts requests anew, and disturbs the one with this number.
+    pub fn disturb(&self, number: u64, how: Disturbance) {
+        *self.disturbed.lock().unwrap() = Disturbed { requests: 0, wish: Some((number, how)) };
+    }
+
+    /// Requests since the last [`S3Server::disturb`].
+    pub fn requests(&self) -> u64 {
+        self.disturbed.lock().unwrap().requests
     }
 
     /// Makes a bucket.
@@ -85,7 +121,63 @@ impl Drop for S3Server {
     }
 }
 
-async fn serve(listener: TcpListener, service: S3Service, mut stopped: oneshot::Receiver<()>) {
+/// A body that breaks off behind its first byte.
+struct Half(bool);
+
+impl hyper::body::Body for Half {
+    type Data = bytes::Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, std::io::Error>>> {
+        Poll::Ready(Some(match std::mem::replace(&mut self.0, true) {
+            false => Ok(hyper::body::Frame::data(bytes::Bytes::from_static(b"x"))),
+            true => Err(std::io::Error::other("broken off by the test")),
+        }))
+    }
+}
+
+/// Answers one request, or disturbs it.
+async fn answer(
+    service: S3Service,
+    disturbed: Arc<Mutex<Disturbed>>,
+    request: hyper::Request<hyper::body::Incoming>,
+) -> Result<hyper::Response<s3s::Body>, Box<dyn std::error::Error + Send + Sync>> {
+    let how = {
+        let mut disturbed = disturbed.lock().unwrap();
+        disturbed.requests += 1;
+        let number = disturbed.requests;
+        disturbed.wish.filter(|(wished, _)| *wished == number).map(|(_, how)| how)
+    };
+    let busy = || {
+        let text = "<?xml version=\"1.0\"?><Error><Code>SlowDown</Code><Message>put there by the test</Message></Error>";
+        hyper::Response::builder().status(503).body(s3s::Body::from(text.to_owned()))
+    };
+    if how == Some(Disturbance::Busy) {
+        return Ok(busy()?);
+    }
+    let has_body = request.method() == hyper::Method::GET;
+    let answer = service.call(request.map(s3s::Body::from)).await.map_err(|error| format!("{error:?}"))?;
+    match how {
+        None | Some(Disturbance::Busy) => Ok(answer),
+        Some(Disturbance::BusyAfter) => Ok(busy()?),
+        Some(Disturbance::HalfAnswer) if has_body => {
+            let mut answer = answer.map(|_| s3s::Body::http_body_unsync(Half(false)));
+            answer.headers_mut().insert("content-length", hyper::header::HeaderValue::from_static("1000"));
+            Ok(answer)
+        }
+        Some(Disturbance::CutOff | Disturbance::HalfAnswer) => Err("cut off by the test".into()),
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    service: S3Service,
+    mut stopped: oneshot::Receiver<()>,
+    disturbed: Arc<Mutex<Disturbed>>,
+) {
     listener.set_nonblocking(true).expect("a listener without blocking");
     let listener = tokio::net::TcpListener::from_std(listener).expect("a listener of tokio");
     let mut connections = tokio::task::JoinSet::new();
@@ -98,7 +190,9 @@ async fn serve(listener: TcpListener, service: S3Service, mut stopped: oneshot::
             },
         };
         let socket = hyper_util::rt::TokioIo::new(socket);
-        connections.spawn(hyper::server::conn::http1::Builder::new().serve_connection(socket, service.clone()));
+        let (service, disturbed) = (service.clone(), disturbed.clone());
+        let service = hyper::service::service_fn(move |request| answer(service.clone(), disturbed.clone(), request));
+        connections.spawn(hyper::server::conn::http1::Builder::new().serve_connection(socket, service));
         // Forget the finished ones.
         while connections.try_join_next().is_some() {}
     }

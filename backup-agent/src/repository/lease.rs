@@ -3,6 +3,7 @@
 use super::{Repository, layout};
 use bytes::Bytes;
 use shared::clock::{Clock, Moment};
+use shared::crash_point::reached;
 use shared::model::{BackupId, DatabaseName};
 use shared::store::{PutMode, Store, StoreError};
 use std::sync::{Arc, Mutex};
@@ -49,9 +50,11 @@ impl Lease {
     /// Ends the lease. A lease that cannot be deleted runs out by itself.
     pub async fn release(self) {
         self.renewal.abort();
+        reached("backup: before the lease ends");
         if let Err(error) = self.store.delete(&self.key).await {
             tracing::warn!(%error, "a lease could not be deleted; it runs out by itself");
         }
+        reached("backup: after the lease ended");
     }
 }
 
@@ -65,7 +68,10 @@ async fn renew(store: Arc<dyn Store>, clock: Arc<dyn Clock>, key: String, body: 
     loop {
         clock.sleep(RENEWAL).await;
         let before = Moment::now(&*clock);
-        match store.put(&key, body.clone(), PutMode::Replace).await {
+        reached("backup: before the lease is renewed");
+        let renewal = store.put(&key, body.clone(), PutMode::Replace).await;
+        reached("backup: after the lease is renewed");
+        match renewal {
             Ok(()) => {
                 if let Ok(mut at) = renewed.lock() {
                     *at = before;

@@ -3,6 +3,7 @@
 use super::{Repository, layout};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use shared::crash_point::reached;
 use shared::model::{BackupId, DatabaseName};
 use shared::store::{PutMode, StoreError};
 use std::collections::HashMap;
@@ -78,7 +79,10 @@ impl Repository {
         let mark = Mark { kind, at: self.clock().now(), detail: detail.to_owned() };
         let key = layout::mark(database, id, kind.name(), &layout::random_name());
         let body = serde_json::json!(mark).to_string();
-        self.store.put(&key, body.into(), PutMode::Create).await
+        reached("mark: before it is written");
+        self.store.put(&key, body.into(), PutMode::Create).await?;
+        reached("mark: after it is written");
+        Ok(())
     }
 
     /// All marks of a database's backups whose keys begin with `prefix`.

@@ -58,7 +58,8 @@ impl BackupWriter {
         new_identity: bool,
         progress: Arc<dyn WriteProgress>,
     ) -> Result<Self, Error> {
-        let existing = repository.backups(database).await?;
+        let mut existing = repository.backups(database).await?;
+        fail_if_the_newest_could_not_be_read(&mut existing)?;
         check_identity(database, identity, &existing, new_identity)?;
         let (id, clock_defect) = next_id(repository.clock(), &existing).await;
         let parent =
@@ -162,7 +163,9 @@ async fn verify_commit(
                 hint: Some(format!("backup-agent verify {database}/{id} completes it when the store answers again")),
             });
         }
+        reached("backup: before it is withdrawn");
         let withdrawn = repository.store().delete(&layout::manifest(database, id)).await;
+        reached("backup: after it is withdrawn");
         let state = withdrawn
             .map_or_else(|error| format!("withdrawing it failed too: {error}"), |()| "it was withdrawn".into());
         return Err(Error::Damaged(format!(
@@ -173,6 +176,18 @@ async fn verify_commit(
     repository.mark(database, id, MarkKind::Verified, "read back by the writer").await?;
     reached("backup: after the mark");
     Ok(())
+}
+
+/// A store that did not give out the newest manifest says nothing about whose backups these are. One that is damaged,
+/// of a version to come or gone meanwhile does not keep the next backup from being made.
+fn fail_if_the_newest_could_not_be_read(existing: &mut Vec<Listed>) -> Result<(), Error> {
+    let unread = |error: &Error| matches!(error.class(), Class::Transient | Class::Permanent);
+    let known = existing.iter().rposition(|backup| backup.manifest.is_ok()).map_or(0, |newest| newest + 1);
+    let failed = existing.iter().skip(known).position(|backup| backup.manifest.as_ref().is_err_and(unread));
+    match failed.map(|at| existing.swap_remove(known + at).manifest) {
+        Some(Err(error)) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn check_identity(

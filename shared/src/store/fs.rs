@@ -7,6 +7,7 @@ mod durable;
 
 use super::key;
 use super::{ObjectMeta, PutMode, Store, StoreError};
+use crate::crash_point::reached;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::fs::{self, File, Metadata};
@@ -71,7 +72,11 @@ impl FsStore {
         self.clone().must_exist()?;
         let dir = path.parent().unwrap_or(&self.root);
         let (temporary, file) = durable::temporary_in(&self.root, dir).map_err(place)?;
-        let written = durable::write_durably(file, body).and_then(|()| durable::publish(&temporary, &path, mode));
+        let written = durable::write_durably(file, body).and_then(|()| {
+            reached("store: before the name");
+            durable::publish(&temporary, &path, mode)
+        });
+        reached("store: after the name");
         if written.is_err() || mode == PutMode::Create {
             // A second name of the finished object, or the remains of a failed write; the first error is the one told.
             let _ = fs::remove_file(&temporary);
@@ -191,6 +196,7 @@ impl FsStore {
             }
             Err(error) => return Err(self.fault(&format!("cannot delete {key}"), &error)),
         }
+        reached("store: after a name is gone");
         let dir = path.parent().unwrap_or(&self.root);
         for emptied in dir.ancestors().take_while(|ancestor| *ancestor != self.root) {
             // Fails, as it should, when the directory holds anything.
