@@ -13,11 +13,14 @@ mod config;
 mod demo;
 mod drill;
 mod export;
+mod forget;
+mod hold;
 mod init;
 mod list;
 mod open;
 mod progress;
 mod recorded;
+mod prune;
 mod restore;
 mod run;
 mod show;
@@ -76,6 +79,11 @@ enum Command {
     Run(run::Run),
     Status(status::Status),
     Config(config::ConfigCommand),
+    Forget(forget::Forget),
+    Unforget(forget::Unforget),
+    Hold(hold::Hold),
+    Release(hold::Release),
+    Prune(prune::Prune),
     Demo(demo::Demo),
 }
 
@@ -113,6 +121,11 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Run(command) => command.run(global).await,
         Command::Status(command) => command.run(global).await,
         Command::Config(command) => command.run(global).await,
+        Command::Forget(command) => command.run(global).await,
+        Command::Unforget(command) => command.run(global).await,
+        Command::Hold(command) => command.run(global).await,
+        Command::Release(command) => command.run(global).await,
+        Command::Prune(command) => command.run(global).await,
         Command::Demo(command) => command.run(global).await,
     };
     match done {
