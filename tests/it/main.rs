@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod config_check;
 mod damage;
 mod golden;
 mod json_shapes;
