@@ -135,7 +135,8 @@ const LEAST_DEADLINE: Duration = Duration::from_secs(60);
 impl Policies {
     /// Understands what stands in the configuration. The first thing that is wrong is the error; nothing is touched.
     pub fn of(config: &Config) -> Result<Self, InvalidPolicy> {
-        let databases = config.databases.iter().map(|(name, database)| Ok((name.clone(), database_policy(name, database)?)));
+        let databases =
+            config.databases.iter().map(|(name, database)| Ok((name.clone(), database_policy(name, database)?)));
         let databases = databases.collect::<Result<_, InvalidPolicy>>()?;
         let schedule = schedule("prune", "schedule", &config.prune.schedule)?;
         notify("prune.notify", &config.prune.notify)?;

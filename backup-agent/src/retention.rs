@@ -26,7 +26,9 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRetention {
     /// No rule, and no `min`.
-    #[error("retention keeps nothing: give at least one of last, hourly, daily, weekly, monthly, yearly, within and min")]
+    #[error(
+        "retention keeps nothing: give at least one of last, hourly, daily, weekly, monthly, yearly, within and min"
+    )]
     KeepsNothing,
     /// `min = 0`.
     #[error("retention min is 0, but the last backup is never let go: write 1 or more")]
@@ -177,7 +179,10 @@ fn keep_marked<'a>(newest_first: &[&'a Candidate], whole: &[&'a Candidate], reas
     for (backup, reason) in [
         (proven_whole, "the newest proven backup"),
         (proven.filter(|backup| !backup.is_complete), "the newest proven backup, though damaged"),
-        (past_proven.filter(|backup| proven_whole.is_some_and(|newest| newest.id != backup.id)), "the newest proven backup of the past"),
+        (
+            past_proven.filter(|backup| proven_whole.is_some_and(|newest| newest.id != backup.id)),
+            "the newest proven backup of the past",
+        ),
     ] {
         if let Some(backup) = backup {
             reasons.add(backup, reason.into());

@@ -105,6 +105,18 @@ fn the_shapes_of_all_json_are_those_of_the_golden_files() {
     listed.push(agent.json(&["list"]));
     matches_golden("verify", &verified);
     matches_golden("list", &listed);
+    matches_golden("config-check", &[checked(&agent, &lite), Agent::new().json(&["config", "check"])]);
+}
+
+/// What a configuration with everything means, with the same store.
+fn checked(agent: &Agent, lite: &TestFile) -> Value {
+    let text = format!(
+        "[database.lite]\nurl = \"{}\"\nschedule = {{ cron = \"@daily\" }}\nretention = {{ last = 1 }}
+         drill = {{ cron = \"@weekly\" }}\n[database.away]\nurl = \"sqlite:not-there.db\"",
+        lite.url()
+    );
+    std::fs::write(agent.home().join("all.toml"), text).unwrap();
+    agent.json(&["--config", "all.toml", "config", "check"])
 }
 
 /// A restore that names what could not be created, and ends with 1.

@@ -4,6 +4,7 @@
 mod agent_run;
 mod bad_input;
 mod crash_points;
+mod config_check;
 mod damage;
 mod golden;
 mod http;

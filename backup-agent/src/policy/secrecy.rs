@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 pub fn check(config: &Config) -> Result<Vec<String>, Error> {
     let mut warnings = Vec::new();
     for path in files_with_secrets(config)? {
-        let metadata = std::fs::metadata(&path).map_err(|error| Error::refused(format!("{}: {error}", path.display()), None))?;
+        let metadata =
+            std::fs::metadata(&path).map_err(|error| Error::refused(format!("{}: {error}", path.display()), None))?;
         let mode = mode(&metadata);
         let fact = format!("{} holds a secret and can be read by", path.display());
         if mode & 0o007 != 0 {

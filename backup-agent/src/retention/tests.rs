@@ -122,7 +122,13 @@ fn each_rule_says_what_it_keeps() {
         ),
         (
             "within 1d, min 3",
-            &["2025-01-01T00:00Z", "2025-01-02T00:00Z", "2025-02-02T01:59:59Z", "2025-02-02T02:00Z", "2025-02-03T02:00Z"],
+            &[
+                "2025-01-01T00:00Z",
+                "2025-01-02T00:00Z",
+                "2025-02-02T01:59:59Z",
+                "2025-02-02T02:00Z",
+                "2025-02-03T02:00Z",
+            ],
             &[
                 "within 1d; min 3; the newest complete backup",
                 "within 1d; min 3",
@@ -181,7 +187,13 @@ fn a_damaged_backup_stays_while_it_is_the_newest_proven_one_or_none_is_complete(
 
 #[test]
 fn an_unfinished_backup_stays_for_two_days_and_then_only_in_a_place_of_its_own() {
-    let backups = ["2025-02-27T23:00Z i", "2025-01-15T00:00Z i", "2025-02-20T00:00Z i", "2025-02-28T12:00Z", "2025-02-28T18:00Z i"];
+    let backups = [
+        "2025-02-27T23:00Z i",
+        "2025-01-15T00:00Z i",
+        "2025-02-20T00:00Z i",
+        "2025-02-28T12:00Z",
+        "2025-02-28T18:00Z i",
+    ];
     let mut backups = backups.to_vec();
     backups.push("2025-02-21T00:00Z");
     assert_eq!(

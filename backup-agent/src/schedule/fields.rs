@@ -123,7 +123,10 @@ fn element(kind: &Kind, text: &str) -> Result<u64, String> {
         None => value(kind, range).map(|value| (value, value))?,
     };
     if first > last {
-        return Err(format!("the range {range} runs backwards: write two, like {first}-{},{}-{last}", kind.high, kind.low));
+        return Err(format!(
+            "the range {range} runs backwards: write two, like {first}-{},{}-{last}",
+            kind.high, kind.low
+        ));
     }
     let step = step.map_or(Ok(1), |step| step_of(kind, step))?;
     Ok((first..=last).step_by(step).fold(0, |values, value| values | 1 << value))

@@ -203,7 +203,7 @@ fn warnings_of(databases: &[DatabaseReport], policies: &Policies) -> Vec<String>
     for (at, database) in databases.iter().enumerate() {
         let name = &database.name;
         if let Err(why) = &database.identity {
-            warnings.push(format!("{name} ({}) does not answer: {why}", database.url));
+            warnings.push(format!("{name} does not answer: {why}"));
         }
         let twin = |other: &&DatabaseReport| database.identity.is_ok() && other.identity == database.identity;
         if let Some(other) = databases[..at].iter().find(twin) {

@@ -60,11 +60,8 @@ fn print_database(database: &DatabaseReport, is_store_unread: bool) {
 }
 
 fn print_runs(runs: &Runs, what: &str) {
-    let delay = if runs.schedule.jitter().is_zero() {
-        String::new()
-    } else {
-        format!("; begins {} later", Time(runs.delay))
-    };
+    let delay =
+        if runs.schedule.jitter().is_zero() { String::new() } else { format!("; begins {} later", Time(runs.delay)) };
     line(&format!("  {what}"), &format!("{}{delay}", runs.schedule));
     for next in &runs.next {
         let utc = next.timestamp().strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
