@@ -186,18 +186,19 @@ fn words(line: &str) -> Vec<String> {
 
 /// The calls of backup-agent in the blocks and the `…` of a text, without the program's name.
 fn calls(text: &str) -> Vec<Vec<String>> {
-    let mut found = Vec::new();
-    for (at, part) in text.split('`').enumerate() {
-        // Between back quotes stand the odd parts; three of them in a row make two empty parts.
-        let is_code = at % 2 == 1 || part.starts_with('\n');
-        for line in part.lines().filter(|_| is_code) {
-            let all = words(line);
-            if let Some(at) = all.iter().position(|word| word == "backup-agent" || word.ends_with("/backup-agent")) {
-                found.push(all[at + 1..].to_vec());
-            }
+    let mut lines = Vec::new();
+    for (at, part) in text.split("```").enumerate() {
+        match at % 2 {
+            1 => lines.extend(part.lines()),
+            _ => lines.extend(part.split('`').skip(1).step_by(2)),
         }
     }
-    found
+    let call = |line: &str| {
+        let all = words(line);
+        let at = all.iter().position(|word| word == "backup-agent" || word.ends_with("/backup-agent"))?;
+        Some(all[at + 1..].to_vec())
+    };
+    lines.into_iter().filter_map(call).collect()
 }
 
 /// Whether the program's own parser takes the arguments: with `--help` behind them it looks at all, and does nothing.
