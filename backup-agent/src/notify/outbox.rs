@@ -26,8 +26,11 @@ const LAST_PAUSE: Duration = Duration::from_secs(3600);
 const GIVE_UP: SignedDuration = SignedDuration::from_hours(24);
 /// How often a message is tried that the receiver itself turns down.
 const REJECTIONS: u32 = 5;
+
 impl Notifier {
     /// Makes the deliveries that are due and notes what became of them; returns how many were due.
+    ///
+    /// Call again at once until that is 0: of one task the record gives out its events one by one.
     ///
     /// Messages to one receiver go one after the other, oldest first, and stop at the first that cannot be delivered; so
     /// a receiver that is down or slow costs one time limit and does not hold up the others.
