@@ -63,7 +63,10 @@ impl TaskLog for Outbox {
         let due = rows.iter_mut().filter(|row| !row.is_settled && row.due <= now).take(limit as usize);
         let taken = due.map(|row| {
             row.due = now + SignedDuration::try_from(hold).unwrap();
-            row.delivery.clone()
+            // As the real one does: counted when taken, told as it was before.
+            let taken = row.delivery.clone();
+            row.delivery.attempts += 1;
+            taken
         });
         Ok(taken.collect())
     }
@@ -72,7 +75,6 @@ impl TaskLog for Outbox {
         let mut rows = self.rows.lock().unwrap();
         let row = &mut rows[id as usize];
         assert!(!row.is_settled, "delivery {id} was settled before");
-        row.delivery.attempts += 1;
         row.outcomes.push(outcome.clone());
         match outcome {
             Delivered::Again { at, .. } => row.due = *at,
@@ -531,7 +533,7 @@ async fn without_a_record_everybody_is_told_directly_with_a_few_tries() {
 }
 
 #[tokio::test]
-async fn the_tally_of_names_follows_the_configuration() {
+async fn channels_are_those_of_the_configuration() {
     let all = notifier("ping_url = \"http://h/p\"\nwebhook_url = \"https://h/w\"\ncommand = [\"true\"]");
     let shop = "shop".parse().unwrap();
     assert_eq!(all.channels(Some(&shop), TaskKind::Backup), ["ping", "webhook", "command"]);
@@ -587,7 +589,9 @@ async fn no_secret_of_an_address_is_ever_said() {
         }
     }
     said += &String::from_utf8_lossy(&log.lock().unwrap());
-    assert!(said.contains("nobody was told"), "nothing was logged: {said}");
+    for there in ["nobody was told", "hyper_util::client"] {
+        assert!(said.contains(there), "{there} is not logged, so nothing is shown: {said}");
+    }
     for secret in ["sesame", "c2VzYW1l"] {
         let found = said.find(secret).map(|at| &said[said.floor_char_boundary(at.saturating_sub(300))..at + 20]);
         assert_eq!(found, None, "{secret} was said");
