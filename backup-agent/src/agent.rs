@@ -14,19 +14,17 @@ pub use daemon::{on_signals, run};
 pub use slots::Entry;
 pub use world::{StoreSource, World};
 
-use crate::error::Error;
 use crate::policy::DrillPolicy;
 use crate::record::{LEASE, pause};
-use crate::status;
+use crate::status::{self, DatabaseStatus};
 use crate::stop::{self, StopReason, Stopper};
 use attempt::Job;
 use jiff::{SignedDuration, Timestamp};
 use shared::connect;
 use shared::model::{Class, DatabaseName, JobId, NewTask, TaskKind, TaskState};
-use shared::task_log::{TaskLog, Worker};
-use std::collections::HashMap;
+use shared::task_log::{TaskFilter, TaskLog, Worker};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// What the agent claims; changing databases is for another program.
@@ -47,6 +45,15 @@ pub struct Agent {
     local: Vec<Local>,
     running: JoinSet<Ended>,
     stoppers: HashMap<JobId, Stopper>,
+    statuses: BTreeMap<DatabaseName, DatabaseStatus>,
+    problems: Problems,
+}
+
+/// Why the agent cannot work as it should.
+#[derive(Default)]
+struct Problems {
+    record: Option<String>,
+    store: Option<String>,
 }
 
 /// A task that waits in memory, because the record is not there.
@@ -70,6 +77,8 @@ impl Agent {
             local: Vec::new(),
             running: JoinSet::new(),
             stoppers: HashMap::new(),
+            statuses: BTreeMap::new(),
+            problems: Problems::default(),
         }
     }
 
@@ -141,21 +150,31 @@ impl Agent {
                     tracing::warn!(record = record.describe(), "the record is there again");
                 }
                 self.record = Some(record);
+                self.problems.record = None;
             }
             Err(error) => {
                 if is_first {
                     tracing::warn!(%error, "the record is not there; scheduled work is done without it");
                 }
+                self.problems.record = Some(format!("the record is not there: {error}"));
             }
         }
-        self.world.health.set_record_up(self.record.is_some());
+        self.tell_problems();
+    }
+
+    fn tell_problems(&self) {
+        let Problems { record, store } = &self.problems;
+        self.world.health.set_record_up(record.is_none());
+        self.world.health.set_store_up(store.is_none());
+        self.world.health.set_ready(record.iter().chain(store).cloned().collect());
     }
 
     fn lose_record(&mut self, error: &dyn std::fmt::Display) {
         tracing::warn!(%error, "the record does not answer; scheduled work is done without it");
         self.record = None;
         self.record_tried = Some(self.world.clock.now());
-        self.world.health.set_record_up(false);
+        self.problems.record = Some(format!("the record does not answer: {error}"));
+        self.tell_problems();
     }
 
     async fn submit_due(&mut self) {
@@ -249,6 +268,12 @@ impl Agent {
         self.stoppers.remove(&ended.task.job_id);
         let Ended { task, attempt, ending, seconds, was_recorded } = ended;
         self.world.health.task_ended(task.kind, ending.state, seconds);
+        if ending.state == TaskState::Succeeded {
+            self.world.health.succeeded(task.kind, task.target.as_ref(), self.world.clock.now());
+            if let (TaskKind::Backup, Some(target), Some(bytes)) = (task.kind, &task.target, ending.report.bytes_out) {
+                self.world.health.backup_stored(target, bytes);
+            }
+        }
         if ending.state == TaskState::Queued && !was_recorded {
             let not_before = self.world.clock.now() + pause(attempt);
             self.local.push(Local { task: task.clone(), attempt: attempt + 1, not_before });
@@ -282,25 +307,48 @@ impl Agent {
     }
 
     /// Looks at the store and the record again and tells the result to whoever asks.
-    pub async fn refresh_status(&self, databases: &[DatabaseName]) {
-        let found = match self.world.repository().await {
-            Ok(repository) => {
-                status::of_all(&repository, &self.world.policies, self.record.as_deref(), databases).await
-            }
-            Err(error) => Err(error),
+    pub async fn refresh_status(&mut self, databases: &[DatabaseName]) {
+        let found = async {
+            let repository = self.world.repository().await?;
+            status::of_all(&repository, &self.world.policies, self.record.as_deref(), databases).await
         };
-        match found {
-            Ok(found) => self.world.health.update_databases(found),
-            Err(error) => tracing::warn!(%error, "the store does not answer"),
+        match found.await {
+            Ok(found) => {
+                self.problems.store = None;
+                self.statuses.extend(found.into_iter().map(|status| (status.database.clone(), status)));
+                self.world.health.set_databases(self.statuses.values().cloned().collect());
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the store does not answer");
+                self.problems.store = Some(format!("the store does not answer: {error}"));
+            }
         }
-        let up = self.world.repository().await.is_ok();
-        self.world.health.set_store_up(up);
+        self.tell_problems();
     }
 
-    /// All databases there are schedules, settings or backups for.
-    pub async fn databases(&self) -> Result<Vec<DatabaseName>, Error> {
-        let mut names: std::collections::BTreeSet<DatabaseName> = self.world.config.databases.keys().cloned().collect();
-        names.extend(self.world.repository().await?.databases().await?);
-        Ok(names.into_iter().collect())
+    /// The same for all databases there are settings or backups for.
+    pub async fn refresh_all(&mut self) {
+        let mut names: BTreeSet<DatabaseName> = self.world.config.databases.keys().cloned().collect();
+        if let Ok(repository) = self.world.repository().await
+            && let Ok(stored) = repository.databases().await
+        {
+            names.extend(stored);
+        }
+        self.refresh_status(&names.into_iter().collect::<Vec<_>>()).await;
+    }
+
+    /// Counts what waits and runs in the record, for whoever asks.
+    pub async fn count_tasks(&self) {
+        let Some(record) = &self.record else { return };
+        let open = TaskState::ALL.iter().copied().filter(|state| !state.is_terminal()).collect();
+        // What cannot be counted now is counted the next time; claiming notices a record that is away.
+        let Ok(tasks) = record.tasks(&TaskFilter { states: open, ..TaskFilter::default() }).await else { return };
+        let mut counts: BTreeMap<(TaskKind, TaskState), u64> = BTreeMap::new();
+        for task in &tasks {
+            *counts.entry((task.kind, task.state)).or_default() += 1;
+        }
+        let queued = tasks.iter().filter(|task| task.state == TaskState::Queued);
+        let oldest = queued.map(|task| task.run_at.unwrap_or(task.created_at)).min();
+        self.world.health.set_tasks(counts, oldest);
     }
 }

@@ -8,8 +8,10 @@ pub mod secrecy;
 mod tests;
 
 use crate::error::Error;
+use crate::guards::GuardOptions;
 use crate::retention::{InvalidRetention, Retention};
 use crate::schedule::{InvalidSchedule, Schedule};
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use notify::InvalidNotify;
 use shared::config::{AgentConfig, Config, DatabaseConfig, Drills, NotifyConfig, ScheduleConfig, Time};
@@ -153,6 +155,15 @@ impl Policies {
             deadline: at_least("agent", "deadline", deadline, LEAST_DEADLINE)?,
             listen: listen(&config.agent.listen)?,
         })
+    }
+}
+
+impl Policies {
+    /// What the guards of forgetting and pruning have to know.
+    pub fn guards(&self, config: &Config, now: Timestamp) -> GuardOptions {
+        let interval = |policy: &DatabasePolicy| policy.schedule.as_ref().map(|schedule| schedule.interval(now));
+        let intervals = self.databases.iter().filter_map(|(name, policy)| Some((name.clone(), interval(policy)?)));
+        GuardOptions { intervals: intervals.collect(), spool: config.spool() }
     }
 }
 

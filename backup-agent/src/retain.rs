@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::forget::{self, ForgetPlan};
 use crate::guards::GuardOptions;
 use crate::policy::DatabasePolicy;
-use crate::repository::{Listed, Repository};
+use crate::repository::{Hold, Listed, Repository};
 use crate::retention::Candidate;
 use shared::model::DatabaseName;
 
@@ -14,8 +14,13 @@ pub fn candidate(backup: &Listed) -> Candidate {
         id: backup.id.clone(),
         is_complete: backup.is_complete(),
         is_proven: backup.proven_at().is_some(),
-        holds: backup.marks.holds().iter().map(ToString::to_string).collect(),
+        holds: backup.marks.holds().iter().map(words).collect(),
     }
+}
+
+/// Who holds a backup, and why.
+fn words(hold: &Hold) -> String {
+    if hold.reason.is_empty() { hold.owner.to_string() } else { format!("{}: {}", hold.owner, hold.reason) }
 }
 
 /// Plans what the database's retention lets go. `yes`: a person has allowed to forget many at once.

@@ -16,6 +16,8 @@ use tokio::task::JoinSet;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How often every database's status is gathered anew, besides after its own tasks.
 const REFRESH_EVERY: SignedDuration = SignedDuration::from_hours(1);
+/// How often the tasks that wait and run are counted.
+const COUNT_EVERY: SignedDuration = SignedDuration::from_secs(15);
 /// How often old tasks are removed from the record.
 const TIDY_EVERY: SignedDuration = SignedDuration::from_hours(24);
 /// How long tasks may go on after the program was asked to end.
@@ -33,13 +35,13 @@ pub async fn run(world: Arc<World>, until_idle: bool, shutdown: Stop) -> Result<
     let serving = serve(&world, &shutdown).await?;
     warn_of_twins(&world).await;
     let mut agent = Agent::new(world.clone());
-    let mut chores = Chores { world: world.clone(), delivering: JoinSet::new(), refreshed: None, tidied: None };
+    let mut chores = Chores { world: world.clone(), delivering: JoinSet::new(), refreshed: None, counted: None, tidied: None };
     let systemd = Systemd::connect(&Environment::of_process());
     systemd.ready();
     loop {
         let next = agent.turn().await;
         systemd.alive();
-        chores.do_due(&agent).await;
+        chores.do_due(&mut agent).await;
         if until_idle && !agent.is_busy() {
             break;
         }
@@ -109,23 +111,23 @@ struct Chores {
     world: Arc<World>,
     delivering: JoinSet<()>,
     refreshed: Option<Timestamp>,
+    counted: Option<Timestamp>,
     tidied: Option<Timestamp>,
 }
 
 impl Chores {
-    async fn do_due(&mut self, agent: &Agent) {
+    async fn do_due(&mut self, agent: &mut Agent) {
         let now = self.world.clock.now();
         let is_due = |last: Option<Timestamp>, every| last.is_none_or(|last| now.duration_since(last).abs() >= every);
         if is_due(self.refreshed, REFRESH_EVERY) {
             self.refreshed = Some(now);
-            match agent.databases().await {
-                Ok(databases) => agent.refresh_status(&databases).await,
-                Err(error) => {
-                    tracing::warn!(%error, "the store does not answer");
-                    self.world.health.set_store_up(false);
-                }
-            }
+            agent.refresh_all().await;
         }
+        if is_due(self.counted, COUNT_EVERY) {
+            self.counted = Some(now);
+            agent.count_tasks().await;
+        }
+        self.world.health.set_deliveries(self.world.notifier.tally());
         while self.delivering.try_join_next().is_some() {}
         let Some(record) = agent.record().cloned() else { return };
         if self.delivering.is_empty() {

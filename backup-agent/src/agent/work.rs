@@ -5,27 +5,36 @@ use crate::backup::{BackupOptions, backup};
 use crate::choose;
 use crate::error::Error;
 use crate::forget;
-use crate::prune;
+use crate::guards::GuardOptions;
+use crate::prune::{self, PruneOptions};
 use crate::record::{TaskMeter, of_backup, of_restore};
 use crate::repository::{MarkKind, Repository};
 use crate::restore::drill;
 use crate::retain;
 use crate::scratch::scratch;
 use crate::stop::Stop;
+use futures_util::future::BoxFuture;
 use serde_json::json;
 use shared::engine::{DumpOptions, Engine, LoadOptions, LoadProgress, Progress};
 use shared::model::{At, DatabaseName, NewTask, TaskKind, TaskReport};
 use std::sync::Arc;
 
 /// Does a task and tells what it gave. `stop` ends it early.
-pub async fn perform(world: &World, task: &NewTask, meter: Arc<TaskMeter>, stop: &Stop) -> Result<TaskReport, Error> {
-    match (task.kind, &task.target) {
-        (TaskKind::Backup, Some(name)) => make_backup(world, name, meter, stop).await,
-        (TaskKind::Drill, Some(name)) => prove(world, name, task, meter, stop).await,
-        (TaskKind::Verify, Some(name)) => stop.or(verify(world, name, &meter)).await,
-        (TaskKind::Prune, None) => stop.or(remove(world)).await,
-        (kind, _) => Err(Error::refused(format!("the agent does no task of kind {kind} on that"), None)),
-    }
+pub fn perform<'a>(
+    world: &'a World,
+    task: &'a NewTask,
+    meter: Arc<TaskMeter>,
+    stop: &'a Stop,
+) -> BoxFuture<'a, Result<TaskReport, Error>> {
+    Box::pin(async move {
+        match (task.kind, &task.target) {
+            (TaskKind::Backup, Some(name)) => make_backup(world, name, meter, stop).await,
+            (TaskKind::Drill, Some(name)) => prove(world, name, task, meter, stop).await,
+            (TaskKind::Verify, Some(name)) => stop.or(verify(world, name, &meter)).await,
+            (TaskKind::Prune, None) => stop.or(remove(world)).await,
+            (kind, _) => Err(Error::refused(format!("the agent does no task of kind {kind} on that"), None)),
+        }
+    })
 }
 
 fn engine(world: &World, name: &DatabaseName) -> Result<Box<dyn Engine>, Error> {
@@ -77,8 +86,8 @@ async fn retain(world: &World, repository: &Repository, name: &DatabaseName) -> 
     for line in &plan.backups {
         tracing::info!(database = %name, "{line}");
     }
-    let forgotten: Vec<String> = plan.forgotten().map(|line| line.id.to_string()).collect();
-    forget::apply(repository, &plan, world.policies.prune.grace).await?;
+    let done = forget::apply(repository, &plan, world.policies.prune.grace).await?;
+    let forgotten: Vec<&str> = done.forgotten.iter().map(|line| line.id.as_str()).collect();
     Ok(json!({"forgotten": forgotten, "kept": plan.backups.len() - forgotten.len()}))
 }
 
@@ -139,8 +148,10 @@ async fn verify(world: &World, name: &DatabaseName, meter: &TaskMeter) -> Result
 
 async fn remove(world: &World) -> Result<TaskReport, Error> {
     let repository = world.repository().await?;
-    let plan = prune::plan(&repository, &world.prune_options()).await?;
-    let pruned = prune::apply(&repository, &plan).await?;
+    let GuardOptions { intervals, spool } = world.guards();
+    let options = PruneOptions { grace: world.policies.prune.grace, intervals, spool };
+    let plan = prune::plan(&repository, &options).await?;
+    let pruned = prune::apply(&repository, &plan, &options).await?;
     let result = Some(json!(pruned));
     Ok(TaskReport { bytes_out: Some(pruned.bytes), result, ..TaskReport::default() })
 }

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::guards::GuardOptions;
 use crate::health::Health;
 use crate::notify::Notifier;
-use crate::policy::{DatabasePolicy, Policies};
+use crate::policy::Policies;
 use crate::repository::{Codec, Repository};
 use shared::clock::Clock;
 use shared::config::Config;
@@ -76,11 +76,7 @@ impl World {
 
     /// What the guards of forgetting and pruning have to know.
     pub fn guards(&self) -> GuardOptions {
-        let now = self.clock.now();
-        let interval = |policy: &DatabasePolicy| policy.schedule.as_ref().map(|schedule| schedule.interval(now));
-        let databases = self.policies.databases.iter();
-        let intervals = databases.filter_map(|(name, policy)| Some((name.clone(), interval(policy)?))).collect();
-        GuardOptions { intervals, spool: self.config.spool() }
+        self.policies.guards(&self.config, self.clock.now())
     }
 
     /// The lock of a database, whatever it is called.

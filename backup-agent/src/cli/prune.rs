@@ -1,6 +1,8 @@
 //! `backup-agent prune`
 
 use super::{Done, Failure, Global, put_line, text};
+use crate::guards::GuardOptions;
+use crate::policy::Policies;
 use crate::prune::{PruneOptions, PrunePlan, Pruned, apply, plan};
 use crate::repository::MIN_GRACE;
 use clap::Args;
@@ -33,7 +35,8 @@ impl Prune {
         if grace < MIN_GRACE {
             return Err(Failure::Usage("the grace time is at least 24h: running backups rely on it".into()));
         }
-        let options = PruneOptions { grace, intervals: intervals(&config), spool: config.spool() };
+        let GuardOptions { intervals, spool } = Policies::of(&config)?.guards(&config, Timestamp::now());
+        let options = PruneOptions { grace, intervals, spool };
         let repository = global.repository(&config).await?;
         let found = plan(&repository, &options).await?;
         let done = if self.apply && found.refusals.is_empty() {
@@ -43,11 +46,6 @@ impl Prune {
         };
         report(&found, done.as_ref(), self.json)
     }
-}
-
-/// How far apart the configured databases' backups are made.
-fn intervals(_: &Config) -> BTreeMap<DatabaseName, Duration> {
-    BTreeMap::new()
 }
 
 fn report(plan: &PrunePlan, done: Option<&Pruned>, json: bool) -> Done {

@@ -29,7 +29,6 @@ impl Run {
             )
             .into());
         }
-        crate::state_apart::check(&config).await?;
         let world = World::new(config, clock::system(), StoreSource::Configured(global.store.clone()))?;
         Ok(run(Arc::new(world), self.until_idle, on_signals()?).await?)
     }

@@ -5,7 +5,7 @@ use crate::policy::Policies;
 use crate::status::{DatabaseStatus, Kept, of_all};
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
-use shared::clock::{self, Clock};
+use shared::clock;
 use shared::connect;
 use shared::model::DatabaseName;
 use std::collections::BTreeSet;

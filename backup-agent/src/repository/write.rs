@@ -5,7 +5,7 @@ mod packing;
 
 use super::chunk::{ChunkSink, Chunker};
 use super::lease::Lease;
-use super::manifest::{self, Manifest};
+use super::manifest::{self, Manifest, Pack};
 use super::marks::MarkKind;
 use super::pack::PackBuilder;
 use super::{Listed, MIN_GRACE, Repository, layout};
@@ -205,9 +205,9 @@ async fn verify_commit(
             "backup {database}/{id} is not complete: {missing}; {state}, run it again"
         )));
     }
-    reached("backup: before the verified mark");
+    reached("backup: before the mark");
     repository.mark(database, id, MarkKind::Verified, "read back by the writer").await?;
-    reached("backup: after the verified mark");
+    reached("backup: after the mark");
     Ok(())
 }
 
@@ -338,19 +338,22 @@ impl Repository {
     /// Finds every pack of a manifest present with its length; the error names the first that is not.
     pub async fn check_packs(&self, manifest: &Manifest) -> Result<(), Error> {
         use futures_util::{StreamExt, TryStreamExt, stream};
-        stream::iter(manifest.packs.iter().map(|pack| async move {
-            match self.store().head(&layout::pack(&pack.uuid)).await {
-                Ok(meta) if meta.size_bytes == pack.bytes => Ok(()),
-                Ok(meta) => Err(Error::Damaged(format!(
-                    "pack {} has {} bytes instead of {}",
-                    pack.uuid, meta.size_bytes, pack.bytes
-                ))),
-                Err(StoreError::NotFound { .. }) => Err(Error::Damaged(format!("pack {} is missing", pack.uuid))),
-                Err(error) => Err(error.into()),
-            }
-        }))
-        .buffer_unordered(8)
-        .try_collect::<()>()
-        .await
+        let looks: Vec<_> = manifest.packs.iter().map(|pack| self.check_pack(pack)).collect();
+        stream::iter(looks)
+            .buffer_unordered(8)
+            .try_collect::<()>()
+            .await
+    }
+
+    async fn check_pack(&self, pack: &Pack) -> Result<(), Error> {
+        match self.store().head(&layout::pack(&pack.uuid)).await {
+            Ok(meta) if meta.size_bytes == pack.bytes => Ok(()),
+            Ok(meta) => Err(Error::Damaged(format!(
+                "pack {} has {} bytes instead of {}",
+                pack.uuid, meta.size_bytes, pack.bytes
+            ))),
+            Err(StoreError::NotFound { .. }) => Err(Error::Damaged(format!("pack {} is missing", pack.uuid))),
+            Err(error) => Err(error.into()),
+        }
     }
 }
