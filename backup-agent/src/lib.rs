@@ -10,4 +10,5 @@ pub mod error;
 pub mod export;
 pub mod repository;
 pub mod restore;
+pub mod state;
 pub mod status;

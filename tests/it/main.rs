@@ -4,6 +4,7 @@
 mod bad_input;
 mod damage;
 mod golden;
+mod history;
 mod json_shapes;
 mod mutations;
 mod open_restore;
