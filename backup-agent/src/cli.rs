@@ -15,6 +15,7 @@ mod drill;
 mod export;
 mod forget;
 mod hold;
+mod history;
 mod init;
 mod list;
 mod open;
@@ -72,6 +73,7 @@ enum Command {
     Backup(backup::Backup),
     List(list::List),
     Show(show::Show),
+    History(history::History),
     Restore(restore::Restore),
     Verify(verify::Verify),
     Drill(drill::Drill),
@@ -114,6 +116,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Backup(command) => command.run(global).await,
         Command::List(command) => command.run(global).await,
         Command::Show(command) => command.run(global).await,
+        Command::History(command) => command.run(global).await,
         Command::Restore(command) => command.run(global).await,
         Command::Verify(command) => command.run(global).await,
         Command::Drill(command) => command.run(global).await,

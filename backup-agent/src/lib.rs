@@ -25,6 +25,7 @@ pub mod retain;
 pub mod retention;
 pub mod schedule;
 pub mod scratch;
+pub mod state;
 pub mod status;
 pub mod stop;
 pub mod systemd;

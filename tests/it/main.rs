@@ -8,6 +8,7 @@ mod config_check;
 mod damage;
 mod golden;
 mod http;
+mod history;
 mod json_shapes;
 mod mutations;
 mod notify;

@@ -35,7 +35,7 @@ async fn a_holder_tells_how_far_it_is_and_how_it_ended(world: &World) {
     let ending = Ending { state: TaskState::Succeeded, again_at: None, report };
     log.finish(&claimed.lease, &ending).await.unwrap();
     let found = one(&*log, task.job_id).await;
-    assert_eq!((found.state, &found.report, found.step), (TaskState::Succeeded, &ending.report, None));
+    assert_eq!((found.state, &found.report, &found.step), (TaskState::Succeeded, &ending.report, &None));
     assert!(found.duration_s().unwrap() >= 0.0);
     if matches!(world, World::Sqlite { .. }) {
         assert_eq!(found.duration_s(), Some(90.0));
