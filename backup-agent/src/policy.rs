@@ -122,7 +122,7 @@ pub struct Policies {
     pub prune: PrunePolicy,
     /// How many tasks run at once, 1 to [`MOST_PARALLEL`].
     pub parallel: usize,
-    /// How long a task may take, at least a minute.
+    /// How long a task may take, at least a second.
     pub deadline: Duration,
     /// Where the agent answers; none: nowhere.
     pub listen: Option<SocketAddr>,
@@ -132,7 +132,7 @@ pub struct Policies {
 pub const LEAST_GRACE: Duration = Duration::from_secs(24 * 3600);
 /// Most tasks at once.
 pub const MOST_PARALLEL: u16 = 64;
-const LEAST_DEADLINE: Duration = Duration::from_secs(60);
+const LEAST_DEADLINE: Duration = Duration::from_secs(1);
 
 impl Policies {
     /// Understands what stands in the configuration. The first thing that is wrong is the error; nothing is touched.

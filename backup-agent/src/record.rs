@@ -1,6 +1,7 @@
 //! Work that the TaskLog knows of: its lease is kept alive, its end is written down.
 
 use crate::error::Error;
+use crate::prune::Pruned;
 use crate::repository::{Manifest, Verification, WriteProgress};
 use crate::restore::Restored;
 use crate::stop::{StopReason, Stopper};
@@ -210,6 +211,11 @@ pub fn of_verification(found: &Verification) -> TaskReport {
     let damaged = found.backups.iter().filter(|backup| !backup.damage.is_empty()).count();
     let result = serde_json::json!({"backups": found.backups.len(), "damaged": damaged});
     TaskReport { bytes_in: Some(found.bytes), result: Some(result), ..TaskReport::default() }
+}
+
+/// What a prune gave.
+pub fn of_prune(pruned: &Pruned) -> TaskReport {
+    TaskReport { bytes_out: Some(pruned.bytes), result: Some(serde_json::json!(pruned)), ..TaskReport::default() }
 }
 
 /// What a restore or a drill gave.

@@ -13,7 +13,7 @@ pub fn candidate(backup: &Listed) -> Candidate {
     Candidate {
         id: backup.id.clone(),
         is_complete: backup.is_complete(),
-        is_proven: backup.proven_at().is_some(),
+        is_proven: backup.marks.proven_at().is_some(),
         holds: backup.marks.holds().iter().map(words).collect(),
     }
 }

@@ -7,8 +7,8 @@ use crate::error::Error;
 use crate::forget;
 use crate::guards::GuardOptions;
 use crate::prune::{self, PruneOptions};
-use crate::record::{TaskMeter, of_backup, of_restore};
-use crate::repository::{MarkKind, Repository};
+use crate::record::{TaskMeter, of_backup, of_prune, of_restore, of_verification};
+use crate::repository::Repository;
 use crate::restore::drill;
 use crate::retain;
 use crate::scratch::scratch;
@@ -141,9 +141,7 @@ async fn verify(world: &World, name: &DatabaseName, meter: &TaskMeter) -> Result
     if damaged > 0 {
         return Err(Error::Damaged(format!("{damaged} of {} backups of {name} are damaged", found.backups.len())));
     }
-    let verified = backups.iter().filter(|backup| backup.marks.has(MarkKind::Verified)).count();
-    let result = Some(json!({"backups": backups.len(), "verified": verified}));
-    Ok(TaskReport { bytes_in: Some(found.bytes), result, ..TaskReport::default() })
+    Ok(of_verification(&found))
 }
 
 async fn remove(world: &World) -> Result<TaskReport, Error> {
@@ -152,6 +150,5 @@ async fn remove(world: &World) -> Result<TaskReport, Error> {
     let options = PruneOptions { grace: world.policies.prune.grace, intervals, spool };
     let plan = prune::plan(&repository, &options).await?;
     let pruned = prune::apply(&repository, &plan, &options).await?;
-    let result = Some(json!(pruned));
-    Ok(TaskReport { bytes_out: Some(pruned.bytes), result, ..TaskReport::default() })
+    Ok(of_prune(&pruned))
 }

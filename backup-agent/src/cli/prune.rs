@@ -1,15 +1,17 @@
 //! `backup-agent prune`
 
+use super::recorded::Recorded;
 use super::{Done, Failure, Global, put_line, text};
+use crate::error::Error;
 use crate::guards::GuardOptions;
 use crate::policy::Policies;
 use crate::prune::{PruneOptions, PrunePlan, Pruned, apply, plan};
+use crate::record::of_prune;
 use crate::repository::MIN_GRACE;
 use clap::Args;
-use shared::config::{Config, Time};
-use shared::model::DatabaseName;
-use std::collections::BTreeMap;
-use std::time::Duration;
+use jiff::Timestamp;
+use shared::config::Time;
+use shared::model::TaskKind;
 
 /// Removes packs that no backup needs, and what was forgotten longer ago than the grace time
 ///
@@ -35,12 +37,14 @@ impl Prune {
         if grace < MIN_GRACE {
             return Err(Failure::Usage("the grace time is at least 24h: running backups rely on it".into()));
         }
-        let GuardOptions { intervals, spool } = Policies::of(&config)?.guards(&config, Timestamp::now());
+        let GuardOptions { intervals, spool } = Policies::of(&config).map_err(Error::from)?.guards(&config, Timestamp::now());
         let options = PruneOptions { grace, intervals, spool };
         let repository = global.repository(&config).await?;
         let found = plan(&repository, &options).await?;
         let done = if self.apply && found.refusals.is_empty() {
-            Some(apply(&repository, &found, &options).await?)
+            let recorded = Recorded::begin(global, &config, TaskKind::Prune, None).await?;
+            let result = apply(&repository, &found, &options).await;
+            Some(recorded.end(result, of_prune).await?)
         } else {
             None
         };

@@ -2,6 +2,8 @@
 
 use super::{Done, Global};
 use crate::agent::{StoreSource, World, on_signals, run};
+use crate::policy::secrecy;
+use crate::state::state_is_apart;
 use clap::Args;
 use shared::clock;
 use std::sync::Arc;
@@ -29,6 +31,10 @@ impl Run {
             )
             .into());
         }
+        for warning in secrecy::check(&config)? {
+            say!("warning: {warning}");
+        }
+        state_is_apart(&config).await?;
         let world = World::new(config, clock::system(), StoreSource::Configured(global.store.clone()))?;
         Ok(run(Arc::new(world), self.until_idle, on_signals()?).await?)
     }

@@ -68,7 +68,7 @@ fn what_cannot_be_followed_is_named_with_its_section() {
         ("[prune]\n", "notify = { success_url = \"x\" }", "[prune.notify]: success_url is no http"),
         ("[agent]\n", "parallel = 0", "[agent] parallel is 0; it must be 1 to 64"),
         ("[agent]\n", "parallel = 65", "[agent] parallel is 65"),
-        ("[agent]\n", "deadline = \"30s\"", "[agent] deadline is 30s; it must be at least 1m"),
+        ("[agent]\n", "deadline = \"0s\"", "[agent] deadline is 0s; it must be at least 1s"),
         ("[agent]\n", "listen = \"localhost\"", "[agent] listen is \"localhost\"; it must be \"off\" or"),
     ] {
         let error = policies(&format!("{head}{text}")).expect_err(text).to_string();

@@ -4,9 +4,11 @@ use super::super::{Done, Failure, Global, put_line};
 use super::print;
 use crate::error::Error;
 use crate::policy::{DatabasePolicy, Policies, secrecy};
-use crate::repository::{Listed, Repository};
+use crate::repository::Repository;
+use crate::retain::candidate;
 use crate::retention::{Candidate, Verdict};
 use crate::schedule::Schedule;
+use crate::state::state_is_apart;
 use clap::Args;
 use futures_util::future::join_all;
 use jiff::{Timestamp, Zoned};
@@ -100,6 +102,7 @@ async fn report(config: &Config, global: &Global) -> Result<Report, Error> {
     // What can be wrong without asking anybody comes first.
     let policies = Policies::of(config)?;
     let mut warnings = secrecy::check(config)?;
+    state_is_apart(config).await?;
     let store = connect::store_url(config, global.store.as_deref())?;
     let state = config.state_url()?;
     let urls = urls(config)?;
@@ -187,15 +190,6 @@ async fn verdicts(
     let Some(retention) = &policy.retention else { return Ok(Vec::new()) };
     let candidates: Vec<Candidate> = repository.backups(name).await?.iter().map(candidate).collect();
     Ok(retention.plan(&candidates, now, &policy.zone()))
-}
-
-fn candidate(backup: &Listed) -> Candidate {
-    Candidate {
-        id: backup.id.clone(),
-        is_complete: backup.is_complete(),
-        is_proven: backup.marks.proven_at().is_some(),
-        holds: Vec::new(),
-    }
 }
 
 fn warnings_of(databases: &[DatabaseReport], policies: &Policies) -> Vec<String> {
