@@ -66,7 +66,7 @@ mod tests {
         // The examples of RFC 8785, sections 3.2.2 to 3.2.4 and appendix B.
         // Numbers as literals: serde_json's own parser may miss the nearest double by one.
         let value = serde_json::json!({
-            "numbers": [333333333.33333329_f64, 1E30, 4.50, 2e-3, 0.000000000000000000000000001],
+            "numbers": [333_333_333.333_333_3_f64, 1E30, 4.50, 2e-3, 0.000000000000000000000000001],
             "string": "\u{20ac}$\u{f}\nA'B\"\\\\\"/",
             "literals": [null, true, false],
         });
