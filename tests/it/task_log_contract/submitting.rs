@@ -114,7 +114,10 @@ async fn what_was_asked_for_reads_back(world: &World) {
     submit(&*log, &task).await;
     let found = one(&*log, task.job_id).await;
     assert_eq!((found.kind, found.state, found.priority), (TaskKind::Backup, TaskState::Scheduled, 9));
-    assert_eq!((found.spec, found.deadline_s, found.attempt, found.max_attempts), (task.spec, Some(14_400), 0, 1));
+    assert_eq!(
+        (found.spec, found.deadline_s, found.attempt, found.max_attempts),
+        (task.spec.clone(), Some(14_400), 0, 1)
+    );
     assert_eq!(found.run_at.unwrap().as_microsecond(), task.run_at.unwrap().as_microsecond());
     assert_eq!((found.requested_by.as_str(), found.target), ("the exam", database("shop")));
     assert!((found.created_at.duration_since(now)).as_secs().abs() < 60);
