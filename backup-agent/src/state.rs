@@ -35,7 +35,9 @@ pub async fn state_is_apart(config: &Config) -> Result<(), Error> {
         };
         if is_same {
             return Err(Error::refused(
-                format!("[state] is database {name} itself ({state}): the record of tasks must not live in a database it protects"),
+                format!(
+                    "[state] is database {name} itself ({state}): the record of tasks must not live in a database it protects"
+                ),
                 "name another database or file as url of [state]",
             ));
         }

@@ -145,9 +145,12 @@ async fn the_shape_of_the_history_is_that_of_the_golden_file() {
     let log = crate::history::filled(agent.home(), "").await;
     let listed = agent.json(&["history"]);
     matches_golden("history", std::slice::from_ref(&listed));
-    let shown: Vec<Value> = listed.as_array().unwrap().iter().map(|task| {
-        agent.json(&["history", "--job", task["job_id"].as_str().unwrap()])
-    }).collect();
+    let shown: Vec<Value> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|task| agent.json(&["history", "--job", task["job_id"].as_str().unwrap()]))
+        .collect();
     matches_golden("history-job", &shown);
     drop(log);
 }

@@ -62,12 +62,8 @@ impl World {
 
     fn try_sql(&self, sql: &str) -> Result<String, String> {
         let answer = match self {
-            World::Sqlite { .. } => {
-                tests::sqlite::sqlite3(&self.file(), &format!("PRAGMA foreign_keys = ON; {sql}"))
-            }
-            World::Postgres { database } => {
-                database.try_psql(&format!("SET search_path = holdfast; {sql}"))
-            }
+            World::Sqlite { .. } => tests::sqlite::sqlite3(&self.file(), &format!("PRAGMA foreign_keys = ON; {sql}")),
+            World::Postgres { database } => database.try_psql(&format!("SET search_path = holdfast; {sql}")),
         };
         answer.map(|text| text.trim().to_owned())
     }

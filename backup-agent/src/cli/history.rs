@@ -75,9 +75,7 @@ async fn find(log: &dyn TaskLog, typed: &str) -> Result<Task, Failure> {
     let mut found = tasks.into_iter().filter(|task| job_id.is_some() || task.job_id.to_string().starts_with(&wanted));
     match (found.next(), found.next()) {
         (Some(task), None) => Ok(task),
-        (Some(_), Some(_)) => {
-            Err(Failure::Usage(format!("more than one job id begins with {typed}; give more of it")))
-        }
+        (Some(_), Some(_)) => Err(Failure::Usage(format!("more than one job id begins with {typed}; give more of it"))),
         _ => Err(Error::refused(
             format!("{}: there is no job {typed}", log.describe()),
             "backup-agent history --limit 0 lists all there are",
@@ -118,7 +116,8 @@ fn line(task: &Task) -> String {
 }
 
 fn event_line(event: &TaskEvent) -> String {
-    let line = format!("  {:>3}  {}  {:<16} {}", event.seq, text::moment(event.at), event.what, text::name(&event.detail));
+    let line =
+        format!("  {:>3}  {}  {:<16} {}", event.seq, text::moment(event.at), event.what, text::name(&event.detail));
     line.trim_end().to_owned()
 }
 

@@ -48,12 +48,7 @@ fn seal(before: &str, job: &str, seq: i64, at: i64, what: &str, detail: &str) ->
 
 /// An event of a row with `seq`, `at`, `what` and `detail`.
 pub fn event(row: &Row) -> Result<TaskEvent, String> {
-    Ok(TaskEvent {
-        seq: row.count("seq")?,
-        at: row.time("at")?,
-        what: row.text("what")?,
-        detail: row.text("detail")?,
-    })
+    Ok(TaskEvent { seq: row.count("seq")?, at: row.time("at")?, what: row.text("what")?, detail: row.text("detail")? })
 }
 
 /// All events of a task, from the task's request to the newest, the chain checked.

@@ -25,8 +25,10 @@ pub async fn take(s: &mut dyn Session, limit: u32, hold_us: i64) -> Result<Vec<D
             continue;
         }
         let event = s
-            .row("SELECT * FROM task_event WHERE job_id = $1 AND seq = (SELECT seq FROM event_delivery WHERE id = $2)",
-                args![job.as_str(), id])
+            .row(
+                "SELECT * FROM task_event WHERE job_id = $1 AND seq = (SELECT seq FROM event_delivery WHERE id = $2)",
+                args![job.as_str(), id],
+            )
             .await?;
         let task = rows::find(s, &job).await?;
         match delivery(&row, event.as_ref(), task.as_ref(), now) {

@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use async_trait::async_trait;
 use open::Access;
 use sqlx::{AssertSqlSafe, Column, Connection, Row as _, SqliteConnection, TypeInfo, ValueRef};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,7 +41,7 @@ impl SqliteTaskLog {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let connection = open::open(&path, access, PATIENCE).await?;
         let place = path.display().to_string();
-        let connection = Arc::new(Mutex::new(Some(connection)));
+        let connection = Arc::new(Mutex::new(Some(Held { connection, inode: inode(&path) })));
         Ok(Record::new(Sqlite { path, place, access, clock, connection }))
     }
 }
@@ -52,7 +53,18 @@ pub struct Sqlite {
     access: Access,
     clock: Arc<dyn Clock>,
     /// None after a failure: the next transaction connects anew.
-    connection: Arc<Mutex<Option<SqliteConnection>>>,
+    connection: Arc<Mutex<Option<Held>>>,
+}
+
+/// The connection, and which file it is of.
+struct Held {
+    connection: SqliteConnection,
+    inode: Option<(u64, u64)>,
+}
+
+/// Which file bears the name now.
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 #[async_trait]
@@ -62,21 +74,30 @@ impl Database for Sqlite {
         let left = || PATIENCE.saturating_sub(begun.elapsed()).max(Duration::from_millis(50));
         let slot = tokio::time::timeout(PATIENCE, self.connection.clone().lock_owned()).await;
         let mut slot = slot.map_err(|_| unavailable(&self.place, "it is busy: no turn within 10 s"))?;
-        let mut connection = match slot.take() {
-            Some(connection) => connection,
-            None => open::open_again(&self.path, self.access, left()).await?,
+        // SQLite would go on with a file that was moved away, beside the one that has its name now. The connection is
+        // kept: closing it would remove the journal that lies under the name.
+        if slot.as_ref().is_some_and(|held| held.inode != inode(&self.path)) {
+            let message = "the file was moved, removed or replaced while it was in use; nothing was written";
+            return Err(unusable(&self.place, message, Some("put it back, or start the program anew")));
+        }
+        let mut held = match slot.take() {
+            Some(held) => held,
+            None => {
+                let connection = open::open_again(&self.path, self.access, left()).await?;
+                Held { connection, inode: inode(&self.path) }
+            }
         };
         let begin = if mode == Mode::Write { "BEGIN IMMEDIATE" } else { "BEGIN" };
         let sql = format!("PRAGMA busy_timeout = {}; {begin}", left().as_millis());
-        if let Err(error) = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await {
+        if let Err(error) = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut held.connection).await {
             let failed = failed(&self.place, &error);
             if is_healthy_after(&error) {
-                *slot = Some(connection);
+                *slot = Some(held);
             }
             return Err(failed);
         }
         let now = self.clock.now().as_microsecond();
-        Ok(Box::new(Transaction { connection, slot, place: self.place.clone(), now, is_healthy: true }))
+        Ok(Box::new(Transaction { held, slot, place: self.place.clone(), now, is_healthy: true }))
     }
 
     fn place(&self) -> String {
@@ -85,8 +106,8 @@ impl Database for Sqlite {
 }
 
 struct Transaction {
-    connection: SqliteConnection,
-    slot: OwnedMutexGuard<Option<SqliteConnection>>,
+    held: Held,
+    slot: OwnedMutexGuard<Option<Held>>,
     place: String,
     now: i64,
     is_healthy: bool,
@@ -105,12 +126,12 @@ impl Transaction {
 #[async_trait]
 impl Session for Transaction {
     async fn execute(&mut self, sql: &str, args: Vec<Arg>) -> Result<u64, Fault> {
-        let done = query(sql, args).execute(&mut self.connection).await;
+        let done = query(sql, args).execute(&mut self.held.connection).await;
         done.map(|done| done.rows_affected()).map_err(|error| self.fault(error))
     }
 
     async fn rows(&mut self, sql: &str, args: Vec<Arg>) -> Result<Vec<Row>, Fault> {
-        let rows = query(sql, args).fetch_all(&mut self.connection).await.map_err(|error| self.fault(error))?;
+        let rows = query(sql, args).fetch_all(&mut self.held.connection).await.map_err(|error| self.fault(error))?;
         Ok(rows.iter().map(row).collect())
     }
 
@@ -136,22 +157,22 @@ impl Session for Transaction {
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), Fault> {
-        if let Err(error) = sqlx::raw_sql("COMMIT").execute(&mut self.connection).await {
+        if let Err(error) = sqlx::raw_sql("COMMIT").execute(&mut self.held.connection).await {
             let fault = self.fault(error);
             self.rollback().await;
             return Err(fault);
         }
-        *self.slot = Some(self.connection);
+        *self.slot = Some(self.held);
         Ok(())
     }
 
     async fn rollback(mut self: Box<Self>) {
         // After some errors SQLite has undone it already, and says so by an error.
-        let undone = sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await.is_ok();
+        let undone = sqlx::raw_sql("ROLLBACK").execute(&mut self.held.connection).await.is_ok();
         if undone && self.is_healthy {
-            *self.slot = Some(self.connection);
+            *self.slot = Some(self.held);
         } else {
-            let _ = self.connection.close().await;
+            let _ = self.held.connection.close().await;
         }
     }
 }

@@ -5,20 +5,21 @@ use super::session::{Fault, Row, Session, args};
 use super::{Claimed, Submitted, TaskLogError, Worker, claim, rows};
 use crate::model::{JobId, NewTask, TaskKind, TaskState, canonical_json};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 /// The digest of what a task asks for: the same for everybody who asks for the same.
 fn digest(task: &NewTask) -> String {
     let target = task.target.as_ref().map(|name| name.as_str());
     let (run_at, expires_at) = (task.run_at, task.expires_at);
-    digest_of(task.kind.as_str(), target, &task.spec, task.unique_key.as_deref(), run_at, expires_at, task.deadline_s)
+    let spec = canonical_json(&task.spec);
+    digest_of(task.kind.as_str(), target, &spec, task.unique_key.as_deref(), run_at, expires_at, task.deadline_s)
 }
 
 fn digest_of(
     kind: &str,
     target: Option<&str>,
-    spec: &Value,
+    spec: &str,
     unique_key: Option<&str>,
     run_at: Option<Timestamp>,
     expires_at: Option<Timestamp>,
@@ -26,17 +27,24 @@ fn digest_of(
 ) -> String {
     // To the microsecond, as the record keeps them.
     let time = |at: Option<Timestamp>| at.map(|at| Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at));
-    let asked = json!({
-        "kind": kind, "target": target, "spec": spec, "unique_key": unique_key, "run_at": time(run_at),
-        "expires_at": time(expires_at), "deadline_s": deadline_s,
-    });
-    hex::encode(Sha256::digest(canonical_json(&asked).as_bytes()))
+    // The names in their order; `spec` is canonical already, and is not read again, so that no double is rounded.
+    let fields = [
+        ("deadline_s", canonical_json(&json!(deadline_s))),
+        ("expires_at", canonical_json(&json!(time(expires_at)))),
+        ("kind", canonical_json(&json!(kind))),
+        ("run_at", canonical_json(&json!(time(run_at)))),
+        ("spec", spec.to_owned()),
+        ("target", canonical_json(&json!(target))),
+        ("unique_key", canonical_json(&json!(unique_key))),
+    ];
+    let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    hex::encode(Sha256::digest(format!("{{{}}}", fields.join(",")).as_bytes()))
 }
 
 /// The digest of what a row of the record asks for.
 pub fn digest_of_row(row: &Row) -> Result<String, String> {
     let (kind, target, unique_key) = (row.text("kind")?, row.opt_text("target")?, row.opt_text("unique_key")?);
-    let spec: Value = serde_json::from_str(&row.text("spec")?).map_err(|error| format!("spec: {error}"))?;
+    let spec = row.text("spec")?;
     let (run_at, expires_at, deadline_s) =
         (row.opt_time("run_at")?, row.opt_time("expires_at")?, row.opt_count("deadline_s")?);
     Ok(digest_of(&kind, target.as_deref(), &spec, unique_key.as_deref(), run_at, expires_at, deadline_s))
@@ -137,7 +145,7 @@ async fn insert(s: &mut dyn Session, task: &NewTask, digest: &str) -> Result<(),
             task.target.as_ref().map(|name| name.as_str()),
             state.as_str(),
             i64::from(task.priority.min(9)),
-            task.spec.to_string(),
+            canonical_json(&task.spec),
             digest,
             task.unique_key.as_deref(),
             task.run_at,

@@ -135,9 +135,8 @@ async fn a_command_that_does_the_work_itself_is_busy_or_first(world: &World) {
 
     // Of several at the same time one is first.
     let logs = [world.open().await, world.open().await, world.open().await];
-    let raced = logs.map(|log| {
-        tokio::spawn(async move { log.submit_claimed(&backup("raced"), &worker(), LONG).await })
-    });
+    let raced =
+        logs.map(|log| tokio::spawn(async move { log.submit_claimed(&backup("raced"), &worker(), LONG).await }));
     let mut won = 0;
     for answer in raced {
         match answer.await.unwrap() {

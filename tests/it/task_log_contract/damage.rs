@@ -34,9 +34,16 @@ async fn events_are_neither_changed_nor_removed_by_the_database(world: &World) {
         (format!("DELETE FROM task_event WHERE job_id = '{job}'"), "append-only"),
         (format!("DELETE FROM task_log WHERE job_id = '{job}'"), "tombstone"),
         (format!("BEGIN; {} DELETE FROM task_log WHERE job_id = '{job}'; COMMIT", tombstone("'x'", job)), "tombstone"),
-        (format!("BEGIN; {} DELETE FROM task_event WHERE job_id = '{job}'; COMMIT", tombstone("event_hash", job)), "append-only"),
         (
-            format!("BEGIN; {} DELETE FROM task_log WHERE job_id = '{1}'; COMMIT", tombstone("event_hash", other.job_id), other.job_id),
+            format!("BEGIN; {} DELETE FROM task_event WHERE job_id = '{job}'; COMMIT", tombstone("event_hash", job)),
+            "append-only",
+        ),
+        (
+            format!(
+                "BEGIN; {} DELETE FROM task_log WHERE job_id = '{1}'; COMMIT",
+                tombstone("event_hash", other.job_id),
+                other.job_id
+            ),
             "tombstone",
         ),
     ] {
@@ -55,9 +62,9 @@ async fn a_changed_missing_or_added_event_is_found(world: &World) {
     let log = world.open().await;
     let untouched = ended(&*log, "untouched").await;
     match world {
-        World::Sqlite { .. } => world.sql(
-            "DROP TRIGGER task_event_is_not_changed; DROP TRIGGER task_event_goes_with_its_task",
-        ),
+        World::Sqlite { .. } => {
+            world.sql("DROP TRIGGER task_event_is_not_changed; DROP TRIGGER task_event_goes_with_its_task")
+        }
         World::Postgres { .. } => world.sql("ALTER TABLE task_event DISABLE TRIGGER USER"),
     };
     let hash = "0123456789012345678901234567890123456789012345678901234567890123";

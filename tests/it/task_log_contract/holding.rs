@@ -124,9 +124,8 @@ async fn old_tasks_go_and_leave_their_tombstones(world: &World) {
     log.cancel(&lone.job_id, "me").await.unwrap();
     assert_eq!(log.tidy().await.unwrap(), 0, "all are young");
     let days = |days: i64| days * 86_400_000_000;
-    world.sql(&format!(
-        "UPDATE task_log SET created_at = created_at - {0}, finished_at = finished_at - {0}", days(401)
-    ));
+    world
+        .sql(&format!("UPDATE task_log SET created_at = created_at - {0}, finished_at = finished_at - {0}", days(401)));
     world.sql(&format!("UPDATE task_log SET finished_at = finished_at + {} WHERE job_id = '{}'", days(2), tasks[5]));
     // Of the ten beyond the newest fifty one still works and one ended 399 days ago.
     let before = world.sql("SELECT job_id, event_hash FROM task_log ORDER BY created_at, job_id");

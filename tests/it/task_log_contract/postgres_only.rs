@@ -113,7 +113,10 @@ async fn a_reader_makes_nothing_and_later_tables_are_refused() {
     database.psql("INSERT INTO holdfast._sqlx_migrations (version, description, success, checksum, execution_time) VALUES (999, 'x', true, '', 0)");
     for opened in [PostgresTaskLog::open(url.clone()).await, PostgresTaskLog::open_existing(url).await] {
         let error = opened.err().unwrap();
-        assert!(matches!(error, TaskLogError::Unusable { .. }) && error.to_string().contains("later version"), "{error}");
+        assert!(
+            matches!(error, TaskLogError::Unusable { .. }) && error.to_string().contains("later version"),
+            "{error}"
+        );
     }
 }
 

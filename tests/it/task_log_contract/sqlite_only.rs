@@ -78,7 +78,9 @@ async fn what_is_not_ours_is_refused_and_not_touched() {
         ("empty", &|| std::fs::write(&path, "").unwrap()),
         ("plain", &|| drop(tests::sqlite::sqlite3(&path, "CREATE TABLE t (a)").unwrap())),
         ("wal", &|| drop(tests::sqlite::sqlite3(&path, "PRAGMA journal_mode = WAL; CREATE TABLE t (a)").unwrap())),
-        ("other", &|| drop(tests::sqlite::sqlite3(&path, "PRAGMA application_id = 7; CREATE TABLE task_log (a)").unwrap())),
+        ("other", &|| {
+            drop(tests::sqlite::sqlite3(&path, "PRAGMA application_id = 7; CREATE TABLE task_log (a)").unwrap())
+        }),
     ];
     for (name, make) in contents {
         make();
@@ -114,9 +116,8 @@ async fn a_file_somebody_else_has_locked_is_told_in_time_and_nothing_is_half_wri
     let lock = other.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
     let begun = Instant::now();
     let ending = done();
-    let (finished, submitted) = tokio::join!(log.finish(&claimed.lease, &ending), async {
-        log.submit(&backup("lite")).await
-    });
+    let (finished, submitted) =
+        tokio::join!(log.finish(&claimed.lease, &ending), async { log.submit(&backup("lite")).await });
     for error in [finished.unwrap_err(), submitted.unwrap_err()] {
         assert!(matches!(error, TaskLogError::Unavailable { .. }) && error.class() == Class::Transient, "{error}");
     }
@@ -138,8 +139,13 @@ async fn a_file_that_vanished_is_told_and_one_put_back_is_used() {
     let log = world.open().await;
     let away = world.file().with_file_name("away.db");
     std::fs::rename(world.file(), &away).unwrap();
-    let error = log.submit(&backup("lite")).await.unwrap_err();
-    assert!(matches!(error, TaskLogError::Unusable { .. } | TaskLogError::Unavailable { .. }), "{error}");
+    for replaced in [false, true] {
+        if replaced {
+            std::fs::write(world.file(), "another").unwrap();
+        }
+        let error = log.submit(&backup("lite")).await.unwrap_err();
+        assert!(matches!(error, TaskLogError::Unusable { .. }), "{error}");
+    }
     std::fs::rename(&away, world.file()).unwrap();
     submit(&*log, &backup("lite")).await;
     assert_eq!(log.tasks(&TaskFilter::default()).await.unwrap().len(), 2);

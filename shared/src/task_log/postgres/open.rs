@@ -79,8 +79,9 @@ pub async fn open(url: &PostgresUrl, access: Access) -> Result<PgConnection, Tas
 
 /// The newest step that was applied; none where there are no tables.
 async fn version(connection: &mut PgConnection) -> Result<Option<i64>, sqlx::Error> {
-    let is_there: bool =
-        sqlx::query_scalar("SELECT to_regclass('holdfast._sqlx_migrations') IS NOT NULL").fetch_one(&mut *connection).await?;
+    let is_there: bool = sqlx::query_scalar("SELECT to_regclass('holdfast._sqlx_migrations') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await?;
     if !is_there {
         return Ok(None);
     }
