@@ -9,6 +9,8 @@ mod mutations;
 mod open_restore;
 mod postgres_engine;
 mod proof;
+mod prune;
+mod prune_model;
 mod restore_reads;
 mod round_trip;
 mod s3_repository;

@@ -63,6 +63,8 @@ impl Repository {
             }
             Ok::<_, Error>((pack.uuid.as_str(), pack.bytes, found))
         });
+        // Collected, because a stream that holds the closure itself cannot be awaited in a spawned task.
+        let checks: Vec<_> = checks.collect();
         let mut damage: BTreeMap<&str, String> = BTreeMap::new();
         let mut result = Verification::default();
         let mut checks = std::pin::pin!(stream::iter(checks).buffer_unordered(PARALLEL));

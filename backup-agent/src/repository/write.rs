@@ -324,7 +324,7 @@ impl Repository {
     /// Finds every pack of a manifest present with its length; the error names the first that is not.
     pub async fn check_packs(&self, manifest: &Manifest) -> Result<(), Error> {
         use futures_util::{StreamExt, TryStreamExt, stream};
-        stream::iter(manifest.packs.iter().map(|pack| async move {
+        let heads = manifest.packs.iter().map(|pack| async move {
             match self.store().head(&layout::pack(&pack.uuid)).await {
                 Ok(meta) if meta.size_bytes == pack.bytes => Ok(()),
                 Ok(meta) => Err(Error::Damaged(format!(
@@ -334,9 +334,9 @@ impl Repository {
                 Err(StoreError::NotFound { .. }) => Err(Error::Damaged(format!("pack {} is missing", pack.uuid))),
                 Err(error) => Err(error.into()),
             }
-        }))
-        .buffer_unordered(8)
-        .try_collect::<()>()
-        .await
+        });
+        // Collected, because a stream that holds the closure itself cannot be awaited in a spawned task.
+        let heads: Vec<_> = heads.collect();
+        stream::iter(heads).buffer_unordered(8).try_collect::<()>().await
     }
 }
