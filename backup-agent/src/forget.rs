@@ -230,9 +230,10 @@ async fn forget_one(
     crash_point::reached("forget: after the copy in the trash");
     let marks = repository.marks(database, id).await?;
     if let Some(hold) = marks.holds().first() {
+        store.delete(&copy).await?;
         return Ok(Some(format!("on hold by {}", hold.owner)));
     }
-    // From here on nobody takes it for a parent, and whoever puts it on hold sees that it is going.
+    // From here on nobody takes it for a parent.
     crash_point::reached("forget: before the verified mark goes");
     repository.unmark_verified(database, id).await?;
     crash_point::reached("forget: after the verified mark is gone");
@@ -240,6 +241,7 @@ async fn forget_one(
         if marks.has(MarkKind::Verified) {
             repository.mark(database, id, MarkKind::Verified, "put on hold while it was to be forgotten").await?;
         }
+        store.delete(&copy).await?;
         return Ok(Some(format!("on hold by {}", hold.owner)));
     }
     crash_point::reached("forget: before the manifest goes");

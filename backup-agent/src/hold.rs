@@ -1,7 +1,7 @@
 //! Keeps a backup from being forgotten, by anybody, until it is released.
 
 use crate::error::Error;
-use crate::repository::{Hold, MarkKind, Owner, Repository};
+use crate::repository::{Hold, Owner, Repository, layout};
 use shared::crash_point;
 use shared::model::{BackupId, DatabaseName};
 use shared::store::Store;
@@ -18,22 +18,22 @@ pub async fn hold(
     reason: &str,
 ) -> Result<Hold, Error> {
     let name = format!("{database}/{id}");
-    let Some(before) = repository.backup(database, id).await? else {
+    if repository.backup(database, id).await?.is_none() {
         return Err(Error::refused(format!("there is no backup {name}"), "backup-agent list shows what there is"));
-    };
+    }
     crash_point::reached("hold: before the mark");
     let held = repository.mark_hold(database, id, owner, reason).await?;
     crash_point::reached("hold: after the mark");
-    // Whoever forgets takes the verified mark away before looking for holds the last time: if it still stands now, this
-    // hold will be seen.
-    let after = repository.backup(database, id).await?;
-    let was = before.marks.has(MarkKind::Verified);
-    if after.is_some_and(|after| !was || after.marks.has(MarkKind::Verified)) {
+    // Whoever forgets puts a copy into the trash before looking for holds: where there is none yet, this hold will be
+    // seen. A copy older than the manifest is of a time before the backup was brought back.
+    let copies = repository.store().list(&layout::trash_of_backup(database, id)).await?;
+    let there = repository.backup(database, id).await?;
+    if there.is_some_and(|there| copies.iter().all(|copy| copy.modified < there.written_at)) {
         return Ok(held);
     }
     Err(Error::Failed {
-        message: format!("backup {name} is just being forgotten; its hold is noted and counts when it is back"),
-        hint: Some(format!("look with backup-agent list --trash; backup-agent unforget {name} brings it back")),
+        message: format!("backup {name} is being forgotten, or that was interrupted; its hold is noted"),
+        hint: Some(format!("if backup-agent list --trash shows it, backup-agent unforget {name} brings it back")),
     })
 }
 

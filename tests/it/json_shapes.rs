@@ -95,10 +95,26 @@ fn the_shapes_of_all_json_are_those_of_the_golden_files() {
     matches_golden("restore", &restores);
     matches_golden("restore-preview", &[agent.json(&["restore", ids[0], "--into", "sqlite:c.db", "--preview"])]);
 
-    let shown: Vec<Value> = ids.iter().map(|id| agent.json(&["show", id])).collect();
+    let mut shown: Vec<Value> = ids.iter().map(|id| agent.json(&["show", id])).collect();
+    let forgetting = [
+        agent.json(&["forget", ids[0]]),
+        agent.json(&["forget", ids[0], "--apply"]),
+        agent.run(&["forget", ids[2], "--apply", "--json"]).expect_code(3).json(),
+    ];
+    matches_golden("forget", &forgetting);
+    matches_golden("list-trash", &[agent.json(&["list", "--trash"])]);
+    matches_golden("unforget", &[agent.json(&["unforget", ids[0]])]);
+    matches_golden("hold", &[agent.json(&["hold", ids[0], "--owner", "bob", "--reason", "audit"])]);
+    shown.push(agent.json(&["show", ids[0]]));
     matches_golden("show", &shown);
+    let held = agent.json(&["list"]);
+    agent.json(&["hold", ids[0], "--owner", "eve"]);
+    let release = |owner: &str| agent.json(&["release", ids[0], "--owner", owner]);
+    matches_golden("release", &[release("bob"), release("eve")]);
+    matches_golden("prune", &[agent.json(&["prune"]), agent.json(&["prune", "--apply"])]);
+
     let mut verified = vec![agent.json(&["verify"])];
-    let mut listed = vec![agent.json(&["list"])];
+    let mut listed = vec![held, agent.json(&["list"])];
     let manifest = agent.store_dir().join("backups").join(ids[2]).join("manifest.tsv.gz");
     std::fs::write(&manifest, "no manifest").unwrap();
     verified.push(agent.run(&["verify", "--json"]).expect_code(6).json());

@@ -18,6 +18,8 @@ mod ops_files;
 mod postgres_engine;
 mod proof;
 mod races;
+mod prune;
+mod prune_model;
 mod restore_reads;
 mod round_trip;
 mod s3_repository;
