@@ -1,6 +1,7 @@
 //! kill -9 of the real program at every labelled point; what it leaves is judged without it, then it runs again.
 
 mod backup;
+mod forget;
 
 use std::collections::BTreeSet;
 use std::path::Path;
