@@ -1,7 +1,7 @@
 //! Chooses the backup a person means.
 
 use crate::error::Error;
-use crate::repository::{Manifest, Repository};
+use crate::repository::{Manifest, Repository, Trashed};
 use jiff::Timestamp;
 use shared::model::{At, BackupId, DatabaseName};
 
@@ -36,16 +36,43 @@ pub async fn key(repository: &Repository, text: &str) -> Result<(DatabaseName, B
         }
     }
     match found.len() {
-        0 => Err(Error::refused(
-            format!("{} holds no backup {text}", repository.store().describe()),
-            "backup-agent list shows what there is",
-        )),
+        0 => Err(no_backup(repository, text).await?),
         1 => Ok(found.remove(0)),
         several => Err(Error::refused(
             format!("{text} is not unique: {several} backups begin so"),
             "give more of the id, or <database>/<id>",
         )),
     }
+}
+
+/// The error for a backup that is not there: it may have been forgotten.
+async fn no_backup(repository: &Repository, text: &str) -> Result<Error, Error> {
+    let place = repository.store().describe();
+    if let [copy] = forgotten(repository, text).await?.as_slice() {
+        return Ok(Error::Refused {
+            message: format!("backup {} was forgotten at {}", copy.name(), copy.forgotten_at),
+            hint: Some(if copy.returns_until() > repository.store_now().await? {
+                format!("backup-agent unforget {} brings it back until {}", copy.name(), copy.returns_until())
+            } else {
+                format!(
+                    "it could be brought back until {}; backup-agent list shows what there is",
+                    copy.returns_until()
+                )
+            }),
+        });
+    }
+    Ok(Error::refused(format!("{place} holds no backup {text}"), "backup-agent list shows what there is"))
+}
+
+/// Forgotten backups that `<database>/<id>`, a beginning of one, or an id alone means.
+pub async fn forgotten(repository: &Repository, text: &str) -> Result<Vec<Trashed>, Error> {
+    let (database, id) = match text.split_once('/') {
+        Some((database, id)) => (Some(database.parse().map_err(|error| Error::refused(format!("{error}"), None))?), id),
+        None => (None, text),
+    };
+    let mut found = repository.trash(database.as_ref()).await?;
+    found.retain(|copy| copy.id.as_str().starts_with(id) && !id.is_empty());
+    Ok(found)
 }
 
 /// Finds a backup by what [`key`] understands.

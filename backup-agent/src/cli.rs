@@ -12,6 +12,8 @@ mod backup;
 mod demo;
 mod drill;
 mod export;
+mod forget;
+mod hold;
 mod init;
 mod list;
 mod open;
@@ -68,6 +70,10 @@ enum Command {
     Verify(verify::Verify),
     Drill(drill::Drill),
     Export(export::Export),
+    Forget(forget::Forget),
+    Unforget(forget::Unforget),
+    Hold(hold::Hold),
+    Release(hold::Release),
     Demo(demo::Demo),
 }
 
@@ -102,6 +108,10 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Verify(command) => command.run(global).await,
         Command::Drill(command) => command.run(global).await,
         Command::Export(command) => command.run(global).await,
+        Command::Forget(command) => command.run(global).await,
+        Command::Unforget(command) => command.run(global).await,
+        Command::Hold(command) => command.run(global).await,
+        Command::Release(command) => command.run(global).await,
         Command::Demo(command) => command.run(global).await,
     };
     match done {

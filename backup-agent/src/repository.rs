@@ -9,15 +9,20 @@ mod open_restore;
 mod pack;
 mod read;
 mod tarball;
+mod trash;
 mod verify;
 mod write;
 
 pub mod layout;
 
 pub use codec::Codec;
+pub use lease::LEASE_TTL;
+pub(crate) use lease::Writer;
 pub use manifest::{Header, Manifest, ManifestError, Table};
-pub use marks::{Mark, MarkKind, Marks};
+pub use marks::{Hold, InvalidOwner, Mark, MarkKind, Marks, Owner};
 pub use read::StoredBackup;
+pub(crate) use trash::later;
+pub use trash::{MIN_GRACE, Trashed};
 pub use verify::{Verification, Verified};
 pub use write::{BackupWriter, WriteProgress};
 
@@ -64,6 +69,8 @@ pub struct Listed {
     pub id: BackupId,
     /// Length of the manifest object in bytes.
     pub manifest_bytes: u64,
+    /// When the manifest was written, by the store's clock.
+    pub written_at: Timestamp,
     /// What was noted about it.
     pub marks: Marks,
     /// The manifest, or why it cannot be used.
@@ -117,7 +124,7 @@ impl Repository {
     }
 
     async fn init(store: Arc<dyn Store>, codec: Codec) -> Result<Self, Error> {
-        let probe_key = format!("leases/probe-{}.json", layout::random_name());
+        let probe_key = layout::probe(&layout::random_name());
         let config = RepositoryConfig {
             format: manifest::FORMAT_VERSION,
             repository_id: layout::random_name(),
@@ -231,6 +238,7 @@ impl Repository {
                 marks: marks.remove(&id).unwrap_or_default(),
                 id,
                 manifest_bytes: meta.size_bytes,
+                written_at: meta.modified,
                 manifest,
                 damaged_packs,
             });
@@ -252,7 +260,13 @@ impl Repository {
             }
             Err(error) => return Err(error.into()),
         };
-        let manifest = manifest::decode(&bytes).map_err(|source| Error::Manifest { backup: backup.clone(), source })?;
+        self.decode(database, id, &bytes)
+    }
+
+    /// Reads the bytes of a manifest and checks that it is this backup's.
+    fn decode(&self, database: &DatabaseName, id: &BackupId, bytes: &[u8]) -> Result<Manifest, Error> {
+        let backup = format!("{database}/{id}");
+        let manifest = manifest::decode(bytes).map_err(|source| Error::Manifest { backup: backup.clone(), source })?;
         if manifest.header.database != *database || manifest.header.id != *id {
             let text = format!("it is the manifest of {}/{}", manifest.header.database, manifest.header.id);
             return Err(Error::Manifest { backup, source: ManifestError::Damaged(text) });
@@ -263,8 +277,19 @@ impl Repository {
     /// Names of all packs somebody found damaged.
     pub async fn damaged_packs(&self) -> Result<HashSet<String>, StoreError> {
         let keys = self.store.list(layout::DAMAGED).await?;
-        let name = |key: &str| key.strip_prefix(layout::DAMAGED)?.strip_suffix(".json").map(str::to_owned);
-        Ok(keys.iter().filter_map(|meta| name(&meta.key)).collect())
+        Ok(keys.iter().filter_map(|meta| layout::parse_damaged(&meta.key)).map(str::to_owned).collect())
+    }
+
+    /// The store's own time: that of an object written now.
+    pub async fn store_now(&self) -> Result<Timestamp, StoreError> {
+        let key = layout::probe(&layout::random_name());
+        self.store.put(&key, Bytes::from_static(b"{}\n"), PutMode::Replace).await?;
+        let meta = self.store.head(&key).await;
+        // What cannot be deleted prune removes when it is old.
+        let deleted = self.store.delete(&key).await;
+        let now = meta?.modified;
+        deleted?;
+        Ok(now)
     }
 
     /// Notes that a pack is damaged, so that every listing names the backups that need it and no writer adopts it.

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -18,8 +19,23 @@ pub trait Clock: Debug + Send + Sync {
     /// Time since a fixed moment of this process.
     fn monotonic(&self) -> Duration;
 
+    /// Time since the machine started, which nobody can set; also comparable between processes. None where the system
+    /// does not tell.
+    fn uptime(&self) -> Option<Uptime> {
+        None
+    }
+
     /// Waits. Safe to cancel.
     async fn sleep(&self, time: Duration);
+}
+
+/// How long a machine has been up, time asleep included.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uptime {
+    /// Name of this run of the machine: another one after every start.
+    pub boot_id: String,
+    /// Time since the start.
+    pub time: Duration,
 }
 
 /// The machine's own clocks.
@@ -35,6 +51,13 @@ impl Clock for SystemClock {
     fn monotonic(&self) -> Duration {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         START.elapsed()
+    }
+
+    fn uptime(&self) -> Option<Uptime> {
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
+        let text = std::fs::read_to_string("/proc/uptime").ok()?;
+        let time = Duration::try_from_secs_f64(text.split_whitespace().next()?.parse().ok()?).ok()?;
+        Some(Uptime { boot_id, time })
     }
 
     async fn sleep(&self, time: Duration) {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use shared::clock::Clock;
+use shared::clock::{Clock, Uptime};
 use shared::store::{ObjectMeta, PutMode, Store, StoreError};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -25,12 +25,14 @@ struct State {
 struct Hands {
     wall: Timestamp,
     monotonic: Duration,
+    asleep: Duration,
+    boots: u64,
 }
 
 impl FakeClock {
     /// A clock that shows `wall`.
     pub fn at(wall: Timestamp) -> Self {
-        let hands = Mutex::new(Hands { wall, monotonic: Duration::from_secs(1000) });
+        let hands = Mutex::new(Hands { wall, monotonic: Duration::from_secs(1000), asleep: Duration::ZERO, boots: 1 });
         FakeClock(Arc::new(State { hands, moved: Notify::new() }))
     }
 
@@ -51,8 +53,16 @@ impl FakeClock {
 
     /// The machine is suspended: only the wall clock goes on.
     pub fn suspend(&self, time: Duration) {
-        self.0.hands.lock().unwrap().wall += SignedDuration::try_from(time).unwrap();
+        let mut hands = self.0.hands.lock().unwrap();
+        hands.wall += SignedDuration::try_from(time).unwrap();
+        hands.asleep += time;
+        drop(hands);
         self.0.moved.notify_waiters();
+    }
+
+    /// The machine starts anew: its uptime bears another name and says nothing of the time before.
+    pub fn reboot(&self) {
+        self.0.hands.lock().unwrap().boots += 1;
     }
 
     /// Time passes up to `wall`; nothing happens when it is past already.
@@ -71,6 +81,11 @@ impl Clock for FakeClock {
 
     fn monotonic(&self) -> Duration {
         self.0.hands.lock().unwrap().monotonic
+    }
+
+    fn uptime(&self) -> Option<Uptime> {
+        let hands = self.0.hands.lock().unwrap();
+        Some(Uptime { boot_id: format!("boot-{}", hands.boots), time: hands.monotonic + hands.asleep })
     }
 
     async fn sleep(&self, time: Duration) {

@@ -1,7 +1,8 @@
 //! `backup-agent list`
 
 use super::{Done, Failure, Global, put_line, text};
-use crate::repository::Listed;
+use crate::error::Error;
+use crate::repository::{Listed, Repository, Trashed};
 use clap::Args;
 use shared::model::DatabaseName;
 
@@ -11,6 +12,9 @@ use shared::model::DatabaseName;
 pub struct List {
     /// Only backups of this database
     database: Option<DatabaseName>,
+    /// Those that were forgotten, and until when they can be brought back
+    #[arg(long)]
+    trash: bool,
     /// Print a JSON array
     #[arg(long)]
     json: bool,
@@ -20,6 +24,9 @@ impl List {
     pub(super) async fn run(self, global: &Global) -> Done {
         let config = global.config()?;
         let repository = global.repository(&config).await?;
+        if self.trash {
+            return trash(&repository, self.database.as_ref(), self.json).await;
+        }
         let databases = match self.database {
             Some(name) => vec![name],
             None => repository.databases().await?,
@@ -44,6 +51,36 @@ impl List {
     }
 }
 
+async fn trash(repository: &Repository, database: Option<&DatabaseName>, json: bool) -> Done {
+    let copies = repository.trash(database).await.map_err(Error::from)?;
+    if json {
+        let value = |copy: &Trashed| {
+            serde_json::json!({
+                "id": copy.name(),
+                "database": copy.database,
+                "forgotten_at": copy.forgotten_at,
+                "returns_until": copy.returns_until(),
+                "kept_until": copy.kept_until(),
+            })
+        };
+        let values: Vec<_> = copies.iter().map(value).collect();
+        put_line(&serde_json::to_string_pretty(&values).map_err(|error| Failure::Usage(error.to_string()))?);
+        return Ok(());
+    }
+    if copies.is_empty() {
+        say!("nothing is forgotten in {}", repository.store().describe());
+        return Ok(());
+    }
+    let now = repository.store_now().await.map_err(Error::from)?;
+    for copy in &copies {
+        let until = copy.returns_until();
+        let state = if now < until { "can come back until" } else { "could come back until" };
+        let (forgotten, until) = (text::moment(copy.forgotten_at), text::moment(until));
+        put_line(&format!("{}  forgotten {forgotten}  {state} {until}", copy.name()));
+    }
+    Ok(())
+}
+
 fn line(backup: &Listed) -> String {
     let name = format!("{}/{}", backup.database, backup.id);
     match &backup.manifest {
@@ -59,8 +96,15 @@ fn line(backup: &Listed) -> String {
     }
 }
 
-/// One backup's state in words.
+/// One backup's state in words, and who holds it.
 pub(super) fn state(backup: &Listed) -> String {
+    let mut owners: Vec<String> = backup.marks.holds().iter().map(|hold| hold.owner.to_string()).collect();
+    owners.dedup();
+    let hold = if owners.is_empty() { String::new() } else { format!(", on hold by {}", owners.join(", ")) };
+    format!("{}{hold}", worth(backup))
+}
+
+fn worth(backup: &Listed) -> String {
     if backup.damaged_packs > 0 {
         return format!("DAMAGED ({})", text::counted(backup.damaged_packs, "pack"));
     }
@@ -80,6 +124,7 @@ fn to_json(backup: &Listed) -> serde_json::Value {
         "complete": backup.is_complete(),
         "proven_at": backup.proven_at(),
         "damaged_packs": backup.damaged_packs,
+        "holds": backup.marks.holds(),
     });
     let more = match &backup.manifest {
         Err(error) => serde_json::json!({

@@ -66,6 +66,9 @@ fn print(backup: &Listed, manifest: &Manifest) {
             mark.detail
         ));
     }
+    for hold in backup.marks.holds() {
+        put_line(&format!("hold       {} ({}) {}", text::moment(hold.at), hold.owner, hold.reason));
+    }
     put_line("");
     for table in &manifest.tables {
         let size = if table.bytes > 0 { text::size(table.bytes) } else { String::new() };
@@ -97,6 +100,7 @@ fn to_json(backup: &Listed, manifest: &Manifest) -> serde_json::Value {
         "new_bytes": header.new_bytes + backup.manifest_bytes,
         "parents": header.parents,
         "defects": header.defects,
+        "holds": backup.marks.holds(),
         "marks": backup.marks.iter().collect::<Vec<_>>(),
         "tables": tables,
     })

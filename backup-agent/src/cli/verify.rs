@@ -59,7 +59,7 @@ fn report(found: &Verification, json: bool) -> Done {
         let backups: Vec<_> = found
             .backups
             .iter()
-            .map(|backup| serde_json::json!({"id": format!("{}/{}", backup.database, backup.id), "damage": backup.damage}))
+            .map(|backup| serde_json::json!({"id": format!("{}/{}", backup.database, backup.id), "damage": backup.damage, "note": backup.note}))
             .collect();
         put_line(&serde_json::json!({"bytes": found.bytes, "backups": backups}).to_string());
     }
@@ -67,6 +67,11 @@ fn report(found: &Verification, json: bool) -> Done {
     for backup in damaged.clone() {
         for what in &backup.damage {
             say!("damaged: {}/{}: {what}", backup.database, backup.id);
+        }
+    }
+    for backup in &found.backups {
+        if let Some(note) = &backup.note {
+            say!("note: {}/{}: {note}", backup.database, backup.id);
         }
     }
     say!("verified {}, read {}", text::counted(found.backups.len(), "backup"), text::size(found.bytes));

@@ -2,6 +2,7 @@
 
 use super::chunk::ChunkId;
 use super::manifest::{Chunk, Manifest, Pack};
+use super::trash::{MIN_GRACE, later};
 use super::{Codec, Listed, MarkKind, Repository, layout};
 use crate::error::Error;
 use futures_util::{StreamExt, stream};
@@ -28,6 +29,8 @@ pub struct Verified {
     pub id: BackupId,
     /// Everything that is wrong; empty = every byte is as it was written.
     pub damage: Vec<String>,
+    /// Why it stays incomplete though nothing is damaged.
+    pub note: Option<String>,
 }
 
 impl Verification {
@@ -71,7 +74,7 @@ impl Repository {
         for backup in backups {
             let verified = judge(backup, &damage)?;
             // Whoever first finds everything a manifest names makes the backup complete; its writer may have died.
-            if verified.damage.is_empty() && !backup.marks.has(MarkKind::Verified) {
+            if verified.damage.is_empty() && verified.note.is_none() && !backup.marks.has(MarkKind::Verified) {
                 self.mark(&backup.database, &backup.id, MarkKind::Verified, "every byte read by verify").await?;
             }
             result.backups.push(verified);
@@ -129,5 +132,14 @@ fn judge(backup: &Listed, damage: &BTreeMap<&str, String>) -> Result<Verified, E
             .filter_map(|pack| damage.get(pack.uuid.as_str()).map(|what| format!("pack {}: {what}", pack.uuid)))
             .collect(),
     };
-    Ok(Verified { database: backup.database.clone(), id: backup.id.clone(), damage: found })
+    let note = if backup.marks.has(MarkKind::Verified) { None } else { too_late(backup) };
+    Ok(Verified { database: backup.database.clone(), id: backup.id.clone(), damage: found, note })
+}
+
+/// Whether a manifest was put so long after its backup began that a prune which has not seen it may still be removing
+/// packs it names: then nobody may call it complete.
+fn too_late(backup: &Listed) -> Option<String> {
+    let limit = later(backup.id.second(), MIN_GRACE / 2);
+    (backup.written_at >= limit)
+        .then(|| format!("it stays incomplete: it was written at {}, too long after it began", backup.written_at))
 }

@@ -8,16 +8,17 @@ use super::lease::Lease;
 use super::manifest::{self, Manifest};
 use super::marks::MarkKind;
 use super::pack::PackBuilder;
-use super::{Listed, Repository, layout};
+use super::{Listed, MIN_GRACE, Repository, layout};
 use crate::error::Error;
 use jiff::SignedDuration;
 use packing::{Packer, Placed};
-use shared::clock::Clock;
-use shared::crash_point::reached;
+use shared::clock::{Clock, Moment};
+use shared::crash_point;
 use shared::engine::{Dump, DumpSink, EngineError, RowEnd, Segment, SegmentSink};
 use shared::model::{BackupId, Class, DatabaseName, Identity};
 use shared::store::{PutMode, StoreError};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 pub use packing::WriteProgress;
 
@@ -28,8 +29,38 @@ pub struct BackupWriter {
     id: BackupId,
     parents: Vec<BackupId>,
     clock_defect: Option<String>,
-    lease: Lease,
+    watch: Watch,
     sink: Arc<BackupSink>,
+}
+
+/// What tells whether prune has certainly spared everything a writer builds on until now.
+struct Watch {
+    /// Before the parent was looked for.
+    began: Moment,
+    lease: Lease,
+    clock: Arc<dyn Clock>,
+}
+
+/// A writer must be done within half the shortest grace time. Whatever it saw when it began is then still kept, be it
+/// forgotten meanwhile, and whatever it wrote is still too young to be removed.
+const LONGEST: Duration = Duration::from_secs(MIN_GRACE.as_secs() / 2);
+
+impl Watch {
+    fn check(&self) -> Result<(), Error> {
+        let elapsed = self.began.elapsed(&*self.clock);
+        let why = if elapsed >= LONGEST {
+            format!("it took {} hours, and packs are only certain to be kept for {}", hours(elapsed), hours(LONGEST))
+        } else if !self.lease.is_fresh() {
+            "its lease could not be renewed in time, so packs it builds on may be gone".into()
+        } else {
+            return Ok(());
+        };
+        Err(Error::failed(format!("the backup was given up: {why}; run it again")))
+    }
+}
+
+fn hours(time: Duration) -> u64 {
+    time.as_secs() / 3600
 }
 
 /// A finished segment.
@@ -58,6 +89,7 @@ impl BackupWriter {
         new_identity: bool,
         progress: Arc<dyn WriteProgress>,
     ) -> Result<Self, Error> {
+        let began = Moment::now(&**repository.clock());
         let mut existing = repository.backups(database).await?;
         fail_if_the_newest_could_not_be_read(&mut existing)?;
         check_identity(database, identity, &existing, new_identity)?;
@@ -68,9 +100,7 @@ impl BackupWriter {
         let parent = parent.filter(|manifest| manifest.header.codec == repository.config().codec);
         let parents: Vec<BackupId> = parent.iter().map(|manifest| manifest.header.id.clone()).collect();
         // The lease stands before anything is adopted, so that prune sees it in time.
-        reached("backup: before the lease");
         let lease = Lease::take(repository, database, &parents).await?;
-        reached("backup: after the lease");
         let damaged = repository.damaged_packs().await?;
         let packer = Arc::new(Packer::new(repository, parent, &damaged, progress));
         let sink = Arc::new(BackupSink { packer, segments: Arc::default() });
@@ -80,7 +110,7 @@ impl BackupWriter {
             id,
             parents,
             clock_defect,
-            lease,
+            watch: Watch { began, lease, clock: repository.clock().clone() },
             sink,
         })
     }
@@ -98,17 +128,23 @@ impl BackupWriter {
     /// Gives the backup up. What was uploaded stays until prune removes it.
     pub async fn abandon(self) {
         self.sink.packer.abort().await;
-        self.lease.release().await;
+        self.watch.lease.release().await;
     }
 
     /// Stores the dump's texts, waits for all uploads, writes the manifest, reads it back with every pack it names,
     /// and marks the backup as verified. Only then is it complete.
     pub async fn commit(self, dump: Dump) -> Result<Manifest, Error> {
-        let BackupWriter { repository, database, id, parents, clock_defect, lease, sink } = self;
+        let BackupWriter { repository, database, id, parents, clock_defect, watch, sink } = self;
         let result = async {
             let packer = sink.packer.clone();
             let segments = std::mem::take(&mut *lock(&sink.segments));
-            let facts = assemble::Facts { database: database.clone(), id: id.clone(), parents, clock_defect, clock: repository.clock().clone() };
+            let facts = assemble::Facts {
+                database: database.clone(),
+                id: id.clone(),
+                parents,
+                clock_defect,
+                clock: repository.clock().clone(),
+            };
             let draft = tokio::task::spawn_blocking({
                 let packer = packer.clone();
                 move || assemble::assemble(&packer, facts, dump, segments)
@@ -116,20 +152,15 @@ impl BackupWriter {
             .await
             .map_err(|error| Error::failed(format!("assembling the manifest failed: {error}")))??;
             packer.finish().await?;
-            reached("backup: after the uploads");
+            crash_point::reached("backup: after the uploads");
             let manifest = draft.with_packs(&packer)?;
-            if !lease.is_fresh() {
-                return Err(Error::failed(
-                    "the backup was given up: its lease could not be renewed in time, so packs it builds on may be gone; \
-                     run it again",
-                ));
-            }
+            watch.check()?;
             put_manifest(&repository, &manifest).await?;
-            verify_commit(&repository, &database, &id, &manifest).await?;
+            verify_commit(&repository, &database, &id, &manifest, &watch).await?;
             Ok(manifest)
         }
         .await;
-        lease.release().await;
+        watch.lease.release().await;
         result
     }
 }
@@ -137,20 +168,26 @@ impl BackupWriter {
 async fn put_manifest(repository: &Repository, manifest: &Manifest) -> Result<(), Error> {
     let bytes = manifest::encode(manifest);
     let key = layout::manifest(&manifest.header.database, &manifest.header.id);
-    reached("backup: before the manifest");
     // Manifest last: until it exists the backup does not, so a crash before here costs only space.
+    crash_point::reached("backup: before the manifest");
     repository.store().put(&key, bytes.into(), PutMode::Create).await?;
-    reached("backup: after the manifest");
+    crash_point::reached("backup: after the manifest");
     Ok(())
 }
 
-/// Reads the manifest back and looks at every pack; a backup that fails this is withdrawn.
+/// Looks at the time again, reads the manifest back and looks at every pack; a backup that fails this is withdrawn.
 async fn verify_commit(
     repository: &Repository,
     database: &DatabaseName,
     id: &BackupId,
     written: &Manifest,
+    watch: &Watch,
 ) -> Result<(), Error> {
+    // The process may have been suspended right before the manifest was put, and prune may have seen none.
+    if let Err(late) = watch.check() {
+        let state = withdraw(repository, database, id).await;
+        return Err(Error::failed(format!("{late} (backup {database}/{id} was written too late; {state})")));
+    }
     let looked = match repository.manifest(database, id).await {
         Ok(read) if read == *written => repository.check_packs(&read).await,
         Ok(_) => Err(Error::Damaged("its manifest came back from the store other than it was written".into())),
@@ -163,18 +200,14 @@ async fn verify_commit(
                 hint: Some(format!("backup-agent verify {database}/{id} completes it when the store answers again")),
             });
         }
-        reached("backup: before it is withdrawn");
-        let withdrawn = repository.store().delete(&layout::manifest(database, id)).await;
-        reached("backup: after it is withdrawn");
-        let state = withdrawn
-            .map_or_else(|error| format!("withdrawing it failed too: {error}"), |()| "it was withdrawn".into());
+        let state = withdraw(repository, database, id).await;
         return Err(Error::Damaged(format!(
             "backup {database}/{id} is not complete: {missing}; {state}, run it again"
         )));
     }
-    reached("backup: before the mark");
+    crash_point::reached("backup: before the verified mark");
     repository.mark(database, id, MarkKind::Verified, "read back by the writer").await?;
-    reached("backup: after the mark");
+    crash_point::reached("backup: after the verified mark");
     Ok(())
 }
 
@@ -188,6 +221,13 @@ fn fail_if_the_newest_could_not_be_read(existing: &mut Vec<Listed>) -> Result<()
         Some(Err(error)) => Err(error),
         _ => Ok(()),
     }
+}
+
+async fn withdraw(repository: &Repository, database: &DatabaseName, id: &BackupId) -> String {
+    crash_point::reached("backup: before it is withdrawn");
+    let withdrawn = repository.store().delete(&layout::manifest(database, id)).await;
+    crash_point::reached("backup: after it was withdrawn");
+    withdrawn.map_or_else(|error| format!("withdrawing it failed too: {error}"), |()| "it was withdrawn".into())
 }
 
 fn check_identity(
