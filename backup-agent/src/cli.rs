@@ -18,6 +18,7 @@ mod init;
 mod list;
 mod open;
 mod progress;
+mod prune;
 mod restore;
 mod show;
 mod text;
@@ -74,6 +75,7 @@ enum Command {
     Unforget(forget::Unforget),
     Hold(hold::Hold),
     Release(hold::Release),
+    Prune(prune::Prune),
     Demo(demo::Demo),
 }
 
@@ -112,6 +114,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Unforget(command) => command.run(global).await,
         Command::Hold(command) => command.run(global).await,
         Command::Release(command) => command.run(global).await,
+        Command::Prune(command) => command.run(global).await,
         Command::Demo(command) => command.run(global).await,
     };
     match done {

@@ -11,6 +11,7 @@ pub mod export;
 pub mod forget;
 pub mod guards;
 pub mod hold;
+pub mod prune;
 pub mod repository;
 pub mod restore;
 pub mod status;

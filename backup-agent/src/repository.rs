@@ -264,7 +264,7 @@ impl Repository {
     }
 
     /// Reads the bytes of a manifest and checks that it is this backup's.
-    fn decode(&self, database: &DatabaseName, id: &BackupId, bytes: &[u8]) -> Result<Manifest, Error> {
+    pub(crate) fn decode(&self, database: &DatabaseName, id: &BackupId, bytes: &[u8]) -> Result<Manifest, Error> {
         let backup = format!("{database}/{id}");
         let manifest = manifest::decode(bytes).map_err(|source| Error::Manifest { backup: backup.clone(), source })?;
         if manifest.header.database != *database || manifest.header.id != *id {
