@@ -81,7 +81,7 @@ fn forget_killed_anywhere_loses_nothing_and_is_done_by_the_next() {
         let (agent, place) = (&killed.agent, &killed.place);
         assert!(complete(agent).contains(&new.to_owned()), "{place}");
         let again = agent.run(&arguments);
-        let was_done = again.code == Some(3) && again.stderr.contains("holds no backup");
+        let was_done = again.code == Some(3) && again.stderr.contains("was forgotten at");
         assert!(again.code == Some(0) || was_done, "{place}: {again:?}");
         assert_eq!(killed.store().ids(), [new], "{place}");
         stored.nothing_is_lost(&killed);

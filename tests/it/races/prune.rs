@@ -87,6 +87,7 @@ fn what_killed_writers_left_goes_after_the_grace_time_and_not_before() {
         assert_eq!(store.orphans(), orphans, "after {age:?}");
     }
     store.age("packs/", 73 * HOUR);
+    store.age("leases/", 73 * HOUR);
     let plan = agent.ok(&["prune"]);
     assert_eq!(store.orphans(), orphans, "without --apply nothing is touched: {}", plan.stdout);
     agent.ok(&["prune", "--apply"]);
