@@ -9,18 +9,23 @@ macro_rules! say {
 }
 
 mod backup;
+mod config;
 mod demo;
 mod drill;
 mod export;
 mod forget;
 mod hold;
+mod history;
 mod init;
 mod list;
 mod open;
 mod progress;
+mod recorded;
 mod prune;
 mod restore;
+mod run;
 mod show;
+mod status;
 mod text;
 mod verify;
 
@@ -40,7 +45,8 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 failed; 2 wrong usage; 3 refused, nothing touched; 6 damage found; 7 differences found.
+Exit codes: 0 done; 1 failed; 2 wrong usage; 3 refused, nothing touched; 6 damage found; 7 differences found;
+8 stale.
 
 Try it: backup-agent demo";
 
@@ -67,10 +73,14 @@ enum Command {
     Backup(backup::Backup),
     List(list::List),
     Show(show::Show),
+    History(history::History),
     Restore(restore::Restore),
     Verify(verify::Verify),
     Drill(drill::Drill),
     Export(export::Export),
+    Run(run::Run),
+    Status(status::Status),
+    Config(config::ConfigCommand),
     Forget(forget::Forget),
     Unforget(forget::Unforget),
     Hold(hold::Hold),
@@ -106,10 +116,14 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Backup(command) => command.run(global).await,
         Command::List(command) => command.run(global).await,
         Command::Show(command) => command.run(global).await,
+        Command::History(command) => command.run(global).await,
         Command::Restore(command) => command.run(global).await,
         Command::Verify(command) => command.run(global).await,
         Command::Drill(command) => command.run(global).await,
         Command::Export(command) => command.run(global).await,
+        Command::Run(command) => command.run(global).await,
+        Command::Status(command) => command.run(global).await,
+        Command::Config(command) => command.run(global).await,
         Command::Forget(command) => command.run(global).await,
         Command::Unforget(command) => command.run(global).await,
         Command::Hold(command) => command.run(global).await,

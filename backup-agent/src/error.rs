@@ -16,6 +16,9 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(StoreError),
+    /// The record of tasks failed.
+    #[error(transparent)]
+    TaskLog(#[from] TaskLogError),
     /// A manifest cannot be used.
     #[error("backup {backup}: {source}")]
     Manifest {
@@ -40,9 +43,6 @@ pub enum Error {
         /// What a person can do.
         hint: Option<String>,
     },
-    /// The record of tasks failed or refused.
-    #[error(transparent)]
-    TaskLog(#[from] TaskLogError),
     /// The work was given up at somebody's wish.
     #[error("{0}")]
     Stopped(StopReason),

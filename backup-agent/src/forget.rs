@@ -194,7 +194,8 @@ pub async fn apply(repository: &Repository, plan: &ForgetPlan, grace: Duration) 
     let databases: BTreeSet<&DatabaseName> = plan.forgotten().map(|line| &line.database).collect();
     for database in databases {
         let protected = protected(&repository.backups(database).await?, repository.store_now().await?);
-        for line in plan.forgotten().filter(|line| line.database == *database) {
+        let lines: Vec<&Planned> = plan.forgotten().filter(|line| line.database == *database).collect();
+        for line in lines {
             let stays = match protected.get(&line.id) {
                 Some(reasons) => Some(reasons.clone()),
                 None => forget_one(repository, database, &line.id, grace).await?.map(|why| vec![why]),

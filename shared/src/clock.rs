@@ -90,6 +90,11 @@ impl Moment {
         wall.max(clock.monotonic().saturating_sub(self.monotonic))
     }
 
+    /// Time since then by the monotonic clock alone, which nobody can set.
+    pub fn elapsed_monotonic(&self, clock: &dyn Clock) -> Duration {
+        clock.monotonic().saturating_sub(self.monotonic)
+    }
+
     /// The moment on the wall clock.
     pub fn wall(&self) -> Timestamp {
         self.wall

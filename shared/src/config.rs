@@ -7,7 +7,7 @@ pub use sections::{
     StateConfig, StoreConfig, Time,
 };
 
-use crate::model::{DatabaseName, DatabaseUrl, InvalidUrl};
+use crate::model::{DatabaseName, DatabaseUrl, InvalidUrl, Secret};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -157,6 +157,20 @@ impl Config {
         scratch.map(|url| self.parse_url(&format!("scratch_url of [database.{name}]"), url.reveal())).transpose()
     }
 
+    /// The key that signs the messages of a webhook, as it is written (`whsec_…`).
+    ///
+    /// `section` is named in errors, like `[prune.notify]`.
+    pub fn webhook_secret(&self, section: &str, notify: &NotifyConfig) -> Result<Option<Secret>, ConfigError> {
+        let what = format!("webhook_secret of {section}");
+        let (env, file) = (notify.webhook_secret_env.as_deref(), notify.webhook_secret_file.as_deref());
+        let given = [notify.webhook_secret.is_some(), env.is_some(), file.is_some()];
+        if given.iter().filter(|given| **given).count() > 1 {
+            return Err(ConfigError::Value(format!("{what}: give at most one of it, its _env and its _file")));
+        }
+        let plain = notify.webhook_secret.as_ref().map(|secret| secret.reveal().to_owned());
+        Ok(self.value(&what, plain, env, file)?.map(Secret::new))
+    }
+
     fn parse_url(&self, what: &str, text: &str) -> Result<DatabaseUrl, ConfigError> {
         let url: DatabaseUrl =
             text.trim().parse().map_err(|InvalidUrl(why)| ConfigError::Value(format!("{what}: {why}")))?;
@@ -193,11 +207,16 @@ impl Config {
 fn with_suggestion(message: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let (Some(unknown), true) = (quoted.next(), message.starts_with("unknown ")) else { return message.to_owned() };
-    let nearest = quoted.max_by(|a, b| strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b)));
-    match nearest.filter(|nearest| strsim::jaro_winkler(unknown, nearest) > 0.7) {
+    match nearest(unknown, quoted) {
         Some(nearest) => format!("{message}; did you mean `{nearest}`?"),
         None => message.to_owned(),
     }
+}
+
+/// The known name that looks most like `unknown`, if one does.
+pub fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let likeness = |name: &&str| strsim::jaro_winkler(unknown, name);
+    known.max_by(|a, b| likeness(a).total_cmp(&likeness(b))).filter(|nearest| likeness(nearest) > 0.7)
 }
 
 fn absolute(path: &Path) -> PathBuf {
@@ -284,6 +303,9 @@ mod tests {
         let length = |text: &str| Time::try_from(text.to_owned()).map(|time| time.0.as_secs());
         let written = ["90s", "10m", "72h", "30d", "1w", "1d 12h", "0s"].map(length);
         assert_eq!(written, [90, 600, 259_200, 2_592_000, 604_800, 129_600, 0].map(Ok));
+        let shown = ["90s", "10m", "72h", "1w 1h", "0s", "1d 1m 1s"].map(|text| Time::try_from(text.to_owned()));
+        let shown: Vec<_> = shown.into_iter().map(|time| time.map(|time| time.to_string())).collect();
+        assert_eq!(shown, ["1m 30s", "10m", "3d", "7d 1h", "0s", "1d 1m 1s"].map(|text| Ok(text.to_owned())));
         for bad in ["", "5", "-3h", "1 month", "9999999999999h", "soon", "400000d"] {
             assert!(length(bad).is_err(), "{bad:?}");
         }

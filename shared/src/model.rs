@@ -1,6 +1,7 @@
 //! Pure nouns: no I/O, no async, no clock.
 
 mod backup_id;
+mod canonical;
 mod database;
 mod fault;
 mod fingerprint;
@@ -9,6 +10,7 @@ mod secret;
 mod task;
 
 pub use backup_id::{BackupId, InvalidBackupId};
+pub use canonical::canonical_json;
 pub use database::{DatabaseName, DatabaseUrl, EngineKind, Identity, InvalidName, InvalidUrl, PostgresUrl};
 pub use fault::Class;
 pub use fingerprint::{Difference, DifferenceKind, Fingerprint, LargeObject, RowSum, SequenceState, TableFingerprint};

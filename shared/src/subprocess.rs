@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 /// Variables every child inherits where they are set: what a program needs to find itself, its home and its words.
@@ -24,6 +24,7 @@ pub struct Subprocess {
     args: Vec<OsString>,
     // Values may be secrets, so `Debug` must not reach them.
     env: Hidden,
+    stdin: Input,
     stdout: Output,
     deadline: Duration,
     cap_bytes: usize,
@@ -34,6 +35,16 @@ struct Hidden(Vec<(OsString, OsString)>);
 impl std::fmt::Debug for Hidden {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// What the child reads; may hold what nobody else is to see, so `Debug` tells the length only.
+#[derive(Default)]
+struct Input(Option<Vec<u8>>);
+
+impl std::fmt::Debug for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.as_ref().map(Vec::len).fmt(f)
     }
 }
 
@@ -90,6 +101,7 @@ impl Subprocess {
             program: program.to_owned(),
             args: Vec::new(),
             env: Hidden(Vec::new()),
+            stdin: Input::default(),
             stdout: Output::Kept,
             deadline: Duration::from_secs(3600),
             cap_bytes: 1 << 20,
@@ -111,6 +123,14 @@ impl Subprocess {
     /// Sets variables of the child's environment.
     pub fn envs<K: AsRef<OsStr>, V: AsRef<OsStr>>(mut self, pairs: impl IntoIterator<Item = (K, V)>) -> Self {
         self.env.0.extend(pairs.into_iter().map(|(name, value)| (name.as_ref().into(), value.as_ref().into())));
+        self
+    }
+
+    /// Gives the program `bytes` to read from standard input; without this it finds that empty.
+    ///
+    /// A program that ends without reading all of it has not failed for that.
+    pub fn stdin(mut self, bytes: Vec<u8>) -> Self {
+        self.stdin = Input(Some(bytes));
         self
     }
 
@@ -139,7 +159,8 @@ impl Subprocess {
         let program = self.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let start = |error| SubprocessError::Start { program: program.clone(), error };
         let mut command = Command::new(&self.program);
-        command.args(&self.args).env_clear().stdin(Stdio::null()).stderr(Stdio::piped());
+        command.args(&self.args).env_clear().stderr(Stdio::piped());
+        command.stdin(if self.stdin.0.is_some() { Stdio::piped() } else { Stdio::null() });
         command.envs(INHERITED.iter().filter_map(|name| std::env::var_os(name).map(|value| (name, value))));
         command.envs(self.env.0.iter().map(|(name, value)| (name, value)));
         command.stdout(match &self.stdout {
@@ -147,10 +168,13 @@ impl Subprocess {
             Output::File(path) => Stdio::from(File::create(path).map_err(start)?),
         });
         let mut child = command.process_group(0).kill_on_drop(true).spawn().map_err(start)?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let input = self.stdin.0.unwrap_or_default();
         let cap = self.cap_bytes;
-        let work = async { tokio::join!(child.wait(), read_capped(stdout, cap), read_capped(stderr, cap)) };
-        let Ok((status, stdout, stderr)) = tokio::time::timeout(self.deadline, work).await else {
+        let work = async {
+            tokio::join!(feed(stdin, input), child.wait(), read_capped(stdout, cap), read_capped(stderr, cap))
+        };
+        let Ok((_, status, stdout, stderr)) = tokio::time::timeout(self.deadline, work).await else {
             kill_group(&mut child).await;
             return Err(SubprocessError::Deadline { program, seconds: self.deadline.as_secs() });
         };
@@ -161,6 +185,16 @@ impl Subprocess {
             stderr: String::from_utf8_lossy(&stderr.map_err(broken)?).into_owned(),
         })
     }
+}
+
+/// Writes what the child is to read, beside reading what it writes, or both would wait for each other on full pipes.
+async fn feed(stdin: Option<tokio::process::ChildStdin>, bytes: Vec<u8>) {
+    let Some(mut stdin) = stdin else { return };
+    // A child may end without having read everything; how it ended says whether that matters.
+    if let Err(error) = stdin.write_all(&bytes).await {
+        tracing::debug!(%error, "a child process did not read all it was given");
+    }
+    // Dropping the pipe is the end of the input.
 }
 
 async fn read_capped(stream: Option<impl AsyncRead + Unpin>, cap_bytes: usize) -> std::io::Result<Vec<u8>> {
@@ -212,6 +246,18 @@ mod tests {
     async fn output_is_kept_up_to_the_limit_and_the_rest_is_drained() {
         let done = shell("head -c 300000 /dev/zero; echo oops >&2; exit 3").keep(10).run().await.expect("runs");
         assert_eq!((done.status.code(), done.stdout.len(), done.stderr.as_str()), (Some(3), 10, "oops\n"));
+    }
+
+    #[tokio::test]
+    async fn input_reaches_the_program_however_much_it_is_and_whether_or_not_it_is_read() {
+        let much = vec![b'x'; 3_000_000];
+        let echoed = shell("cat").stdin(much.clone()).keep(4_000_000).run().await.expect("runs");
+        assert!(echoed.stdout == much, "{} bytes came back", echoed.stdout.len());
+        let unread = shell("exit 7").stdin(much).run().await.expect("runs");
+        assert_eq!(unread.status.code(), Some(7));
+        let nothing = shell("cat; echo end").run().await.expect("runs");
+        assert_eq!(nothing.stdout, b"end\n");
+        assert!(!format!("{:?}", shell("cat").stdin(b"s3cret".to_vec())).contains("s3cret"));
     }
 
     #[tokio::test]

@@ -4,8 +4,19 @@
 //! claims it by a lease with an epoch. Every write of the holder names the epoch, so one that was taken for dead and
 //! comes back writes nothing. The record never lives in a database it protects.
 
+mod claim;
+mod events;
+mod hold;
+mod migrations;
+mod outbox;
 pub mod postgres;
+mod record;
+mod rows;
+mod session;
 pub mod sqlite;
+mod submit;
+mod tidy;
+mod worker;
 
 use crate::model::{Class, DatabaseName, JobId, NewTask, Task, TaskEvent, TaskKind, TaskReport, TaskState};
 use async_trait::async_trait;

@@ -1,5 +1,6 @@
 //! kill -9 of the real program at every labelled point; what it leaves is judged without it, then it runs again.
 
+mod agent_run;
 mod backup;
 mod forget;
 

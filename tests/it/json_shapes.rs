@@ -105,6 +105,18 @@ fn the_shapes_of_all_json_are_those_of_the_golden_files() {
     listed.push(agent.json(&["list"]));
     matches_golden("verify", &verified);
     matches_golden("list", &listed);
+    matches_golden("config-check", &[checked(&agent, &lite), Agent::new().json(&["config", "check"])]);
+}
+
+/// What a configuration with everything means, with the same store.
+fn checked(agent: &Agent, lite: &TestFile) -> Value {
+    let text = format!(
+        "[database.lite]\nurl = \"{}\"\nschedule = {{ cron = \"@daily\" }}\nretention = {{ last = 1 }}
+         drill = {{ cron = \"@weekly\" }}\n[database.away]\nurl = \"sqlite:not-there.db\"",
+        lite.url()
+    );
+    std::fs::write(agent.home().join("all.toml"), text).unwrap();
+    agent.json(&["--config", "all.toml", "config", "check"])
 }
 
 /// A restore that names what could not be created, and ends with 1.
@@ -125,4 +137,17 @@ fn without_marks(agent: &Agent, id: &str) -> Value {
     std::fs::remove_file(&marks).unwrap();
     std::fs::rename(&away, &marks).unwrap();
     restored
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shape_of_the_history_is_that_of_the_golden_file() {
+    let agent = Agent::new();
+    let log = crate::history::filled(agent.home(), "").await;
+    let listed = agent.json(&["history"]);
+    matches_golden("history", std::slice::from_ref(&listed));
+    let shown: Vec<Value> = listed.as_array().unwrap().iter().map(|task| {
+        agent.json(&["history", "--job", task["job_id"].as_str().unwrap()])
+    }).collect();
+    matches_golden("history-job", &shown);
+    drop(log);
 }

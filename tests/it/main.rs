@@ -1,14 +1,21 @@
 //! Contract exams and end-to-end tests against real servers.
 #![allow(clippy::unwrap_used)]
 
+mod agent_faults;
+mod agent_run;
 mod bad_input;
 mod crash_points;
+mod config_check;
 mod damage;
 mod golden;
+mod http;
+mod history;
 mod json_shapes;
 mod mutations;
+mod notify;
 mod nth_call;
 mod open_restore;
+mod ops_files;
 mod postgres_engine;
 mod proof;
 mod races;
@@ -18,4 +25,6 @@ mod s3_repository;
 mod sqlite_engine;
 mod store_contract;
 mod store_faults;
+mod task_log_contract;
 mod world;
+mod year;

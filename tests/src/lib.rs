@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod agent;
+pub mod agent_world;
 pub mod counting_store;
 pub mod fake_clock;
 pub mod faulty_store;

@@ -1,12 +1,14 @@
 //! `backup-agent backup`
 
 use super::progress::Meter;
+use super::recorded::Recorded;
 use super::{Done, Global, open, put_line, text};
 use crate::backup::{BackupOptions, backup};
+use crate::record::of_backup;
 use crate::repository::{Codec, Manifest, layout};
 use clap::Args;
 use shared::engine::DumpOptions;
-use shared::model::DatabaseName;
+use shared::model::{DatabaseName, TaskKind};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -27,9 +29,9 @@ pub struct Backup {
     /// The name's earlier backups are of another database, and that is meant
     #[arg(long)]
     new_identity: bool,
-    /// Directory for the private copy of a SQLite database
-    #[arg(long, value_name = "DIR", default_value = "holdfast-spool")]
-    spool: PathBuf,
+    /// Directory for the private copy of a SQLite database [default: that of the configuration, else holdfast-spool]
+    #[arg(long, value_name = "DIR")]
+    spool: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -40,16 +42,18 @@ impl Backup {
         let config = global.config()?;
         let named = open::named(&config, &self.database, self.name.as_ref())?;
         let engine = open::engine(&config, &named)?;
-        let dump = DumpOptions { workers: self.jobs.into(), spool: self.spool, ..Default::default() };
-        let options = BackupOptions { dump, new_identity: self.new_identity, ..Default::default() };
+        let spool = self.spool.unwrap_or_else(|| config.spool());
+        let dump = DumpOptions { workers: self.jobs.into(), spool, ..Default::default() };
         // A database that is not there must not leave an empty repository behind.
         engine.probe().await?;
         let (repository, _) = global.repository_to_write(&config, Codec::Gzip).await?;
+        let recorded = Recorded::begin(global, &config, TaskKind::Backup, Some(&named.name)).await?;
+        let options = BackupOptions { dump, new_identity: self.new_identity, stop: recorded.stop.clone() };
         let started = Instant::now();
         let meter = Meter::new(global, "reading", 0);
         let result = backup(&repository, &named.name, &*engine, &options, meter.clone()).await;
         meter.finish();
-        let manifest = result?;
+        let manifest = recorded.end(result, of_backup).await?;
         report(&manifest, started.elapsed().as_secs_f64(), self.json);
         Ok(())
     }

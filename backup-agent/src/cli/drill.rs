@@ -1,16 +1,18 @@
 //! `backup-agent drill`
 
 use super::progress::Meter;
+use super::recorded::Recorded;
 use super::{Done, Failure, Global, open, restore};
 use crate::choose;
 use crate::error::Error;
+use crate::record::of_restore;
 use crate::repository::Repository;
 use crate::restore::drill;
+use crate::scratch;
 use clap::Args;
 use shared::config::Config;
-use shared::connect;
-use shared::engine::{Engine, LoadOptions};
-use shared::model::{At, DatabaseName, DatabaseUrl, EngineKind};
+use shared::engine::LoadOptions;
+use shared::model::{At, DatabaseName, DatabaseUrl, TaskKind};
 use std::time::Instant;
 
 /// Restores the newest backup into a scratch database, proves it, and drops it again
@@ -82,15 +84,18 @@ impl Drill {
         open::warn_of_damage(&chosen);
         let header = &chosen.manifest.header;
         let configured = config.scratch_url(&named.name).map_err(Error::from)?;
-        let (engine, keep) = scratch_engine(header.engine, scratch.or(configured), &named)?;
+        let raw_bytes = header.raw_bytes;
+        let scratch =
+            scratch::scratch(header.engine, &named.name, scratch.or(configured), named.url.as_ref(), &std::env::temp_dir())?;
         say!("drill: restoring {}/{} into a scratch database", header.database, header.id);
+        let recorded = Recorded::begin(global, config, TaskKind::Drill, Some(&named.name)).await?;
         let started = Instant::now();
-        let meter = Meter::new(global, "restoring", header.raw_bytes);
+        let meter = Meter::new(global, "restoring", raw_bytes);
         let load = LoadOptions { workers: self.jobs.into(), ..Default::default() };
-        let result = drill(repository, chosen, &*engine, load, meter.for_load()).await;
+        let result = drill(repository, chosen, &*scratch.engine, load, meter.for_load()).await;
         meter.finish();
-        drop(keep);
-        restore::report(&result?, started.elapsed().as_secs_f64(), self.json)
+        let restored = recorded.end(result, |restored| of_restore(restored, raw_bytes)).await?;
+        restore::report(&restored, started.elapsed().as_secs_f64(), self.json)
     }
 }
 
@@ -117,32 +122,4 @@ async fn all(config: &Config, repository: &Repository) -> Result<Vec<open::Named
             Ok(open::Named { name, url })
         })
         .collect()
-}
-
-/// The scratch database's engine, and the temporary directory that must live as long.
-fn scratch_engine(
-    kind: EngineKind,
-    scratch: Option<DatabaseUrl>,
-    named: &open::Named,
-) -> Result<(Box<dyn Engine>, Option<tempfile::TempDir>), Failure> {
-    if let Some(url) = scratch {
-        return Ok((connect::engine(url), None));
-    }
-    match (kind, &named.url) {
-        (EngineKind::Sqlite, _) => {
-            let dir = tempfile::tempdir()
-                .map_err(|error| Error::failed(format!("no temporary directory can be made: {error}")))?;
-            let url = DatabaseUrl::Sqlite(dir.path().join("drill.db"));
-            Ok((connect::engine(url), Some(dir)))
-        }
-        (EngineKind::Postgres, Some(DatabaseUrl::Postgres(url))) => {
-            // Always the same name, so that the next drill removes what an interrupted one left.
-            let name = format!("holdfast_drill_{}", named.name);
-            Ok((connect::engine(DatabaseUrl::Postgres(url.with_database(&name))), None))
-        }
-        (EngineKind::Postgres, _) => Err(Failure::Usage(format!(
-            "where should {} be restored? give --scratch URL, or configure [database.{}]",
-            named.name, named.name
-        ))),
-    }
 }

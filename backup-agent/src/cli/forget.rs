@@ -5,6 +5,8 @@ use crate::choose;
 use crate::error::Error;
 use crate::forget::{ForgetPlan, Forgotten, apply, named_plan};
 use crate::repository::{MIN_GRACE, Repository};
+use crate::policy::Policies;
+use crate::retain;
 use crate::unforget::unforget;
 use clap::Args;
 use shared::config::Config;
@@ -17,7 +19,7 @@ use shared::model::{BackupId, DatabaseName};
 #[derive(Debug, Args)]
 #[command(after_help = "Example: backup-agent forget shop/20250131T030000Z-1a2b3c --apply")]
 pub struct Forget {
-    /// <database>/<id>, or the beginning of an id
+    /// <database>/<id>, or the beginning of an id; or a database, whose configured retention is applied
     #[arg(required = true, value_name = "BACKUP")]
     what: Vec<String>,
     /// Do it
@@ -50,17 +52,30 @@ impl Forget {
         let mut named: Vec<(DatabaseName, BackupId)> = Vec::new();
         for what in &self.what {
             match what.parse::<DatabaseName>().ok().filter(|name| databases.contains(name)) {
-                Some(database) => return policy_plan(config, repository, &database).await,
+                Some(database) => return self.policy_plan(config, repository, &database).await,
                 None => named.push(choose::key(repository, what).await?),
             }
         }
         Ok(named_plan(repository, &named, self.yes).await?)
     }
-}
 
-/// What a database's own retention would let go.
-async fn policy_plan(_: &Config, _: &Repository, database: &DatabaseName) -> Result<ForgetPlan, Failure> {
-    Err(Failure::Usage(format!("{database} is a database; name the backups to forget: {database}/<id>")))
+    /// What a database's own retention lets go.
+    async fn policy_plan(
+        &self,
+        config: &Config,
+        repository: &Repository,
+        database: &DatabaseName,
+    ) -> Result<ForgetPlan, Failure> {
+        if self.what.len() > 1 {
+            return Err(Failure::Usage("name one database, whose retention is applied, or backups".into()));
+        }
+        let policies = Policies::of(config).map_err(Error::from)?;
+        let policy = policies.databases.get(database).ok_or_else(|| {
+            Failure::Usage(format!("{database} is no configured database; name the backups to forget: {database}/<id>"))
+        })?;
+        let guards = policies.guards(config, repository.clock().now());
+        Ok(retain::plan(repository, database, policy, self.yes, &guards).await?)
+    }
 }
 
 fn report(plan: &ForgetPlan, done: Option<&Forgotten>, json: bool) -> Done {
@@ -102,7 +117,7 @@ fn report(plan: &ForgetPlan, done: Option<&Forgotten>, json: bool) -> Done {
 #[derive(Debug, Args)]
 #[command(after_help = "Example: backup-agent unforget shop/20250131T030000Z-1a2b3c")]
 pub struct Unforget {
-    /// <database>/<id>, or the beginning of an id
+    /// <database>/<id>, or the beginning of an id; or a database, whose configured retention is applied
     backup: String,
     /// Print the result as JSON
     #[arg(long)]

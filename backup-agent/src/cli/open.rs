@@ -8,6 +8,7 @@ use shared::config::{Config, ConfigError};
 use shared::connect::{self, ConnectError, StoreUse};
 use shared::engine::Engine;
 use shared::model::{BackupId, DatabaseName, DatabaseUrl};
+use shared::task_log::TaskLogError;
 
 impl From<ConfigError> for Error {
     fn from(error: ConfigError) -> Self {
@@ -20,6 +21,11 @@ impl From<ConnectError> for Error {
         match error {
             ConnectError::Config(error) => error.into(),
             ConnectError::Store(error) => Error::opening(error),
+            // Not there, or not ours: nothing was touched.
+            ConnectError::TaskLog(error @ TaskLogError::Unusable { .. }) => {
+                Error::Refused { message: error.to_string(), hint: error.hint().map(str::to_owned) }
+            }
+            ConnectError::TaskLog(error) => error.into(),
         }
     }
 }
@@ -53,6 +59,12 @@ impl Global {
             repository.refresh_open_restore().await?;
         }
         Ok((repository, is_new))
+    }
+
+    /// Who runs this, for the record.
+    pub fn person(&self) -> String {
+        let name = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
+        name("SUDO_USER").or_else(|| name("USER")).unwrap_or_else(|| "operator".into())
     }
 
     /// Whether progress is shown.

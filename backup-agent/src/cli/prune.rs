@@ -1,13 +1,14 @@
 //! `backup-agent prune`
 
 use super::{Done, Failure, Global, put_line, text};
+use crate::error::Error;
+use crate::guards::GuardOptions;
+use crate::policy::Policies;
 use crate::prune::{PruneOptions, PrunePlan, Pruned, apply, plan};
 use crate::repository::MIN_GRACE;
 use clap::Args;
-use shared::config::{Config, Time};
-use shared::model::DatabaseName;
-use std::collections::BTreeMap;
-use std::time::Duration;
+use jiff::Timestamp;
+use shared::config::Time;
 
 /// Removes packs that no backup needs, and what was forgotten longer ago than the grace time
 ///
@@ -33,7 +34,8 @@ impl Prune {
         if grace < MIN_GRACE {
             return Err(Failure::Usage("the grace time is at least 24h: running backups rely on it".into()));
         }
-        let options = PruneOptions { grace, intervals: intervals(&config), spool: config.spool() };
+        let GuardOptions { intervals, spool } = Policies::of(&config).map_err(Error::from)?.guards(&config, Timestamp::now());
+        let options = PruneOptions { grace, intervals, spool };
         let repository = global.repository(&config).await?;
         let found = plan(&repository, &options).await?;
         let done = if self.apply && found.refusals.is_empty() {
@@ -43,11 +45,6 @@ impl Prune {
         };
         report(&found, done.as_ref(), self.json)
     }
-}
-
-/// How far apart the configured databases' backups are made.
-fn intervals(_: &Config) -> BTreeMap<DatabaseName, Duration> {
-    BTreeMap::new()
 }
 
 fn report(plan: &PrunePlan, done: Option<&Pruned>, json: bool) -> Done {

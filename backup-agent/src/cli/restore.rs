@@ -1,8 +1,10 @@
 //! `backup-agent restore`
 
 use super::progress::Meter;
+use super::recorded::Recorded;
 use super::{Done, Failure, Global, open, put_line, text};
 use crate::choose::{self, Chosen};
+use crate::record::of_restore;
 use crate::repository::{Repository, StoredBackup};
 use crate::restore::{PlannedTable, RestoreOptions, RestorePlan, Restored, plan, restore};
 use clap::Args;
@@ -10,7 +12,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use shared::connect;
 use shared::engine::LoadOptions;
-use shared::model::{At, DatabaseName, DatabaseUrl, parse_at};
+use shared::model::{At, DatabaseName, DatabaseUrl, parse_at, TaskKind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -71,11 +73,15 @@ impl Restore {
             print_plan(&plan(&backup, &*engine, &options)?, self.json);
             return Ok(());
         }
+        let header = &backup.manifest().header;
+        let (database, raw_bytes) = (header.database.clone(), header.raw_bytes);
+        let recorded = Recorded::begin(global, &config, TaskKind::Restore, Some(&database)).await?;
         let started = Instant::now();
-        let meter = Meter::new(global, "restoring", backup.manifest().header.raw_bytes);
+        let meter = Meter::new(global, "restoring", raw_bytes);
         let result = restore(&repository, backup, &*engine, &options, meter.for_load()).await;
         meter.finish();
-        report(&result?, started.elapsed().as_secs_f64(), self.json)
+        let restored = recorded.end(result, |restored| of_restore(restored, raw_bytes)).await?;
+        report(&restored, started.elapsed().as_secs_f64(), self.json)
     }
 }
 

@@ -1,10 +1,12 @@
 //! `backup-agent verify`
 
 use super::progress::Meter;
+use super::recorded::Recorded;
 use super::{Done, Failure, Global, open, put_line, text};
+use crate::record::of_verification;
 use crate::repository::{Listed, Repository, Verification};
 use clap::Args;
-use shared::model::DatabaseName;
+use shared::model::{DatabaseName, TaskKind};
 use std::collections::BTreeMap;
 
 /// Reads every stored byte of backups and checks it; damage is marked
@@ -28,10 +30,13 @@ impl Verify {
             .filter_map(|backup| backup.manifest.as_ref().ok())
             .flat_map(|manifest| manifest.packs.iter().map(|pack| (pack.uuid.as_str(), pack.bytes)))
             .collect();
+        let target = one_database(&backups);
+        let recorded = Recorded::begin(global, &config, TaskKind::Verify, target).await?;
         let meter = Meter::new(global, "verifying", packs.values().sum());
         let result = repository.verify(&backups, &|bytes| meter.advance(bytes)).await;
         meter.finish();
-        report(&result?, self.json)
+        let verified = recorded.end(result, of_verification).await?;
+        report(&verified, self.json)
     }
 }
 
@@ -52,6 +57,12 @@ async fn all(repository: &Repository, databases: &[DatabaseName]) -> Result<Vec<
         found.extend(repository.backups(database).await?);
     }
     Ok(found)
+}
+
+/// The database all these backups are of.
+fn one_database(backups: &[Listed]) -> Option<&DatabaseName> {
+    let first = &backups.first()?.database;
+    backups.iter().all(|backup| backup.database == *first).then_some(first)
 }
 
 fn report(found: &Verification, json: bool) -> Done {

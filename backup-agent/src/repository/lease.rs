@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
 use shared::clock::{Clock, Moment};
-use shared::crash_point;
+use shared::crash_point::reached;
 use shared::model::{BackupId, DatabaseName};
 use shared::store::{PutMode, Store, StoreError};
 use std::sync::{Arc, Mutex};
@@ -79,9 +79,9 @@ impl Lease {
             serde_json::json!({"database": database, "parents": parents, "started_at": clock.now()}).to_string(),
         );
         let before = Moment::now(&*clock);
-        crash_point::reached("backup: before the lease");
+        reached("backup: before the lease");
         store.put(&key, body.clone(), PutMode::Replace).await?;
-        crash_point::reached("backup: after the lease");
+        reached("backup: after the lease");
         let renewed = Arc::new(Mutex::new(before));
         let renewal = tokio::spawn(renew(store.clone(), clock.clone(), key.clone(), body, renewed.clone()));
         Ok(Lease { store, clock, key, renewed, renewal })
@@ -95,11 +95,11 @@ impl Lease {
     /// Ends the lease. A lease that cannot be deleted runs out by itself.
     pub async fn release(self) {
         self.renewal.abort();
-        crash_point::reached("backup: before the lease ends");
+        reached("backup: before the lease ends");
         if let Err(error) = self.store.delete(&self.key).await {
             tracing::warn!(%error, "a lease could not be deleted; it runs out by itself");
         }
-        crash_point::reached("backup: after the lease ended");
+        reached("backup: after the lease ended");
     }
 }
 
@@ -113,9 +113,9 @@ async fn renew(store: Arc<dyn Store>, clock: Arc<dyn Clock>, key: String, body: 
     loop {
         clock.sleep(RENEWAL).await;
         let before = Moment::now(&*clock);
-        crash_point::reached("backup: before the lease is renewed");
+        reached("backup: before the lease is renewed");
         let renewal = store.put(&key, body.clone(), PutMode::Replace).await;
-        crash_point::reached("backup: after the lease is renewed");
+        reached("backup: after the lease is renewed");
         match renewal {
             Ok(()) => {
                 if let Ok(mut at) = renewed.lock() {

@@ -55,14 +55,8 @@ impl Repository {
             chunks.sort_by_key(|chunk| (chunk.offset, chunk.id));
             chunks.dedup_by_key(|chunk| (chunk.offset, chunk.id));
         }
-        let checks = needed.into_values().map(|(pack, chunks, codec)| async move {
-            let found = self.verify_pack(pack, chunks, codec).await?;
-            advance(pack.bytes);
-            if let Some(what) = &found {
-                self.mark_damaged(&pack.uuid, what).await?;
-            }
-            Ok::<_, Error>((pack.uuid.as_str(), pack.bytes, found))
-        });
+        let checks: Vec<_> =
+            needed.into_values().map(|(pack, chunks, codec)| self.check_and_mark(pack, chunks, codec, advance)).collect();
         let mut damage: BTreeMap<&str, String> = BTreeMap::new();
         let mut result = Verification::default();
         let mut checks = std::pin::pin!(stream::iter(checks).buffer_unordered(PARALLEL));
@@ -80,6 +74,22 @@ impl Repository {
             result.backups.push(verified);
         }
         Ok(result)
+    }
+
+    /// Name, size and damage of a pack; damage is marked.
+    async fn check_and_mark<'a>(
+        &self,
+        pack: &'a Pack,
+        chunks: Vec<Chunk>,
+        codec: Codec,
+        advance: &(dyn Fn(u64) + Sync),
+    ) -> Result<(&'a str, u64, Option<String>), Error> {
+        let found = self.verify_pack(pack, chunks, codec).await?;
+        advance(pack.bytes);
+        if let Some(what) = &found {
+            self.mark_damaged(&pack.uuid, what).await?;
+        }
+        Ok((&pack.uuid, pack.bytes, found))
     }
 
     async fn verify_pack(&self, pack: &Pack, chunks: Vec<Chunk>, codec: Codec) -> Result<Option<String>, Error> {

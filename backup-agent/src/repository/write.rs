@@ -5,7 +5,7 @@ mod packing;
 
 use super::chunk::{ChunkSink, Chunker};
 use super::lease::Lease;
-use super::manifest::{self, Manifest};
+use super::manifest::{self, Manifest, Pack};
 use super::marks::MarkKind;
 use super::pack::PackBuilder;
 use super::{Listed, MIN_GRACE, Repository, layout};
@@ -13,7 +13,7 @@ use crate::error::Error;
 use jiff::SignedDuration;
 use packing::{Packer, Placed};
 use shared::clock::{Clock, Moment};
-use shared::crash_point;
+use shared::crash_point::reached;
 use shared::engine::{Dump, DumpSink, EngineError, RowEnd, Segment, SegmentSink};
 use shared::model::{BackupId, Class, DatabaseName, Identity};
 use shared::store::{PutMode, StoreError};
@@ -152,7 +152,7 @@ impl BackupWriter {
             .await
             .map_err(|error| Error::failed(format!("assembling the manifest failed: {error}")))??;
             packer.finish().await?;
-            crash_point::reached("backup: after the uploads");
+            reached("backup: after the uploads");
             let manifest = draft.with_packs(&packer)?;
             watch.check()?;
             put_manifest(&repository, &manifest).await?;
@@ -169,9 +169,9 @@ async fn put_manifest(repository: &Repository, manifest: &Manifest) -> Result<()
     let bytes = manifest::encode(manifest);
     let key = layout::manifest(&manifest.header.database, &manifest.header.id);
     // Manifest last: until it exists the backup does not, so a crash before here costs only space.
-    crash_point::reached("backup: before the manifest");
+    reached("backup: before the manifest");
     repository.store().put(&key, bytes.into(), PutMode::Create).await?;
-    crash_point::reached("backup: after the manifest");
+    reached("backup: after the manifest");
     Ok(())
 }
 
@@ -205,9 +205,9 @@ async fn verify_commit(
             "backup {database}/{id} is not complete: {missing}; {state}, run it again"
         )));
     }
-    crash_point::reached("backup: before the verified mark");
+    reached("backup: before the mark");
     repository.mark(database, id, MarkKind::Verified, "read back by the writer").await?;
-    crash_point::reached("backup: after the verified mark");
+    reached("backup: after the mark");
     Ok(())
 }
 
@@ -224,9 +224,9 @@ fn fail_if_the_newest_could_not_be_read(existing: &mut Vec<Listed>) -> Result<()
 }
 
 async fn withdraw(repository: &Repository, database: &DatabaseName, id: &BackupId) -> String {
-    crash_point::reached("backup: before it is withdrawn");
+    reached("backup: before it is withdrawn");
     let withdrawn = repository.store().delete(&layout::manifest(database, id)).await;
-    crash_point::reached("backup: after it was withdrawn");
+    reached("backup: after it was withdrawn");
     withdrawn.map_or_else(|error| format!("withdrawing it failed too: {error}"), |()| "it was withdrawn".into())
 }
 
@@ -338,19 +338,22 @@ impl Repository {
     /// Finds every pack of a manifest present with its length; the error names the first that is not.
     pub async fn check_packs(&self, manifest: &Manifest) -> Result<(), Error> {
         use futures_util::{StreamExt, TryStreamExt, stream};
-        stream::iter(manifest.packs.iter().map(|pack| async move {
-            match self.store().head(&layout::pack(&pack.uuid)).await {
-                Ok(meta) if meta.size_bytes == pack.bytes => Ok(()),
-                Ok(meta) => Err(Error::Damaged(format!(
-                    "pack {} has {} bytes instead of {}",
-                    pack.uuid, meta.size_bytes, pack.bytes
-                ))),
-                Err(StoreError::NotFound { .. }) => Err(Error::Damaged(format!("pack {} is missing", pack.uuid))),
-                Err(error) => Err(error.into()),
-            }
-        }))
-        .buffer_unordered(8)
-        .try_collect::<()>()
-        .await
+        let looks: Vec<_> = manifest.packs.iter().map(|pack| self.check_pack(pack)).collect();
+        stream::iter(looks)
+            .buffer_unordered(8)
+            .try_collect::<()>()
+            .await
+    }
+
+    async fn check_pack(&self, pack: &Pack) -> Result<(), Error> {
+        match self.store().head(&layout::pack(&pack.uuid)).await {
+            Ok(meta) if meta.size_bytes == pack.bytes => Ok(()),
+            Ok(meta) => Err(Error::Damaged(format!(
+                "pack {} has {} bytes instead of {}",
+                pack.uuid, meta.size_bytes, pack.bytes
+            ))),
+            Err(StoreError::NotFound { .. }) => Err(Error::Damaged(format!("pack {} is missing", pack.uuid))),
+            Err(error) => Err(error.into()),
+        }
     }
 }

@@ -3,6 +3,7 @@
 use crate::model::Secret;
 use jiff::SignedDuration;
 use serde::Deserialize;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,6 +28,21 @@ impl TryFrom<String> for Time {
         let length = Duration::try_from(length).map_err(|_| wrong())?;
         // What a date of jiff can be moved by, so that no later sum overflows.
         if length > Duration::from_secs(1000 * 366 * 86_400) { Err(wrong()) } else { Ok(Time(length)) }
+    }
+}
+
+impl fmt::Display for Time {
+    /// As it can be written in the configuration: `1d 12h`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0.as_secs();
+        let mut parts = Vec::new();
+        for (unit, seconds) in [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)] {
+            if rest >= seconds {
+                parts.push(format!("{}{unit}", rest / seconds));
+            }
+            rest %= seconds;
+        }
+        f.write_str(&if parts.is_empty() { "0s".into() } else { parts.join(" ") })
     }
 }
 

@@ -13,7 +13,7 @@ mod preflight;
 mod quote;
 mod schema;
 mod select;
-mod session;
+pub(crate) mod session;
 mod snapshot;
 mod texts;
 mod toc;

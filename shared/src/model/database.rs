@@ -247,6 +247,9 @@ fn parse_postgres(text: &str) -> Result<PostgresUrl, InvalidUrl> {
             }
         }
     }
+    if parts.host.as_ref().is_some_and(|host| host.contains(',')) {
+        return Err(InvalidUrl("the PostgreSQL URL names several hosts; give the one to back up from".into()));
+    }
     if parts.database.is_empty() {
         return Err(InvalidUrl("the PostgreSQL URL names no database: postgres://host/DATABASE".into()));
     }
@@ -337,7 +340,15 @@ mod tests {
         assert_eq!(sqlite("sqlite:/srv/app.db"), Path::new("/srv/app.db"));
         let socket: DatabaseUrl = "postgres:///shop?host=/run/pg&user=u".parse().expect("valid");
         assert!(matches!(socket, DatabaseUrl::Postgres(p) if p.host.as_deref() == Some("/run/pg")));
-        for bad in ["", "sqlite:", "mysql://x/y", "postgres://host", "postgres://h/d?options=-cx", "postgres://h:x/d"] {
+        for bad in [
+            "",
+            "sqlite:",
+            "mysql://x/y",
+            "postgres://host",
+            "postgres://h/d?options=-cx",
+            "postgres://h:x/d",
+            "postgres://a,b/d",
+        ] {
             assert!(bad.parse::<DatabaseUrl>().is_err(), "{bad:?}");
         }
     }

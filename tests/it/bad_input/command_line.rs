@@ -64,7 +64,7 @@ fn mistakes_in_the_configuration_are_named_with_file_and_line() {
     for (text, why) in [
         ("[store]\nurll = \"file:x\"\n", "line 2: unknown field `urll`"),
         ("[stores]\n", "unknown field `stores`"),
-        ("[database.shop]\nurl = \"sqlite:x\"\nretention = 3\n", "line 3: unknown field `retention`"),
+        ("[database.shop]\nurl = \"sqlite:x\"\nkeep = 3\n", "line 3: unknown field `keep`"),
         ("[database.\"My Shop\"]\nurl = \"sqlite:x\"\n", "cannot name a database"),
         ("[database.shop]\nurl = \"mysql://u:canary@h/d\"\n", "url of [database.shop]"),
         ("[database.shop]\nurl = \"sqlite:x\"\nurl_env = \"X\"\n", "exactly one of"),

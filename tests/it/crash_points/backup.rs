@@ -115,5 +115,5 @@ fn a_backup_of_postgresql_killed_anywhere_leaves_nothing_half_and_the_next_one_s
         assert_eq!(complete(agent).last(), Some(&id), "{place}");
         comes_back(agent, &id, place);
     });
-    assert_rooms(&killed_at, &["backup: before the lease", "backup: before a pack", "backup: after the verified mark"]);
+    assert_rooms(&killed_at, &["backup: before the lease", "backup: before a pack", "backup: after the mark"]);
 }

@@ -6,7 +6,7 @@ use crate::repository::chunk::ChunkId;
 use crate::repository::manifest::{Chunk, Manifest, Pack};
 use crate::repository::pack::{MemberPlace, PackBuilder};
 use crate::repository::{Codec, Repository, layout};
-use shared::crash_point;
+use shared::crash_point::reached;
 use shared::engine::EngineError;
 use shared::store::{PutMode, Store, StoreError};
 use std::collections::{HashMap, HashSet};
@@ -147,9 +147,9 @@ impl Packer {
         uploads.spawn_on(
             async move {
                 let _permit = permit;
-                crash_point::reached("backup: before a pack");
+                reached("backup: before a pack");
                 store.put(&layout::pack(&uuid), sealed.bytes.into(), PutMode::Create).await?;
-                crash_point::reached("backup: after a pack");
+                reached("backup: after a pack");
                 Ok(())
             },
             &self.runtime,

@@ -185,7 +185,8 @@ pub(crate) fn engine_error(what: &str, error: &sqlx::Error) -> EngineError {
     }
 }
 
-fn connect_error(url: &PostgresUrl, error: sqlx::Error) -> EngineError {
+/// The error of a connection attempt, with a hint where a person can act.
+pub(crate) fn connect_error(url: &PostgresUrl, error: sqlx::Error) -> EngineError {
     let failed = engine_error(&format!("cannot connect to {url}"), &error);
     match sqlstate(&error).as_deref() {
         Some("28P01" | "28000") => failed.with_hint("check role and password (URL, PGPASSWORD or ~/.pgpass)"),

@@ -1,0 +1,229 @@
+//! `backup-agent config check`: gathers what the configuration means. Reads databases and the store, changes nothing.
+
+use super::super::{Done, Failure, Global, put_line};
+use super::print;
+use crate::error::Error;
+use crate::policy::{DatabasePolicy, Policies, secrecy};
+use crate::repository::{Listed, Repository};
+use crate::retention::{Candidate, Verdict};
+use crate::schedule::Schedule;
+use clap::Args;
+use futures_util::future::join_all;
+use jiff::{Timestamp, Zoned};
+use shared::config::Config;
+use shared::connect;
+use shared::model::{DatabaseName, DatabaseUrl, Identity};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Shows what the configuration means: places, the next runs, what retention would keep; changes nothing
+#[derive(Debug, Args)]
+#[command(after_help = "Example: backup-agent --config /etc/holdfast/holdfast.toml config check")]
+pub struct Check {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// How long a database may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the store may take to be opened.
+const STORE_PATIENCE: Duration = Duration::from_secs(20);
+/// So many runs are shown of each schedule.
+const SHOWN_RUNS: usize = 5;
+
+/// What a configuration means.
+pub(super) struct Report {
+    pub(super) file: Option<PathBuf>,
+    pub(super) store: String,
+    /// Why the store could not be read, if so.
+    pub(super) store_error: Option<String>,
+    pub(super) state: String,
+    pub(super) spool: PathBuf,
+    pub(super) policies: Policies,
+    pub(super) databases: Vec<DatabaseReport>,
+    pub(super) prune: Runs,
+    pub(super) warnings: Vec<String>,
+}
+
+/// What it means for one database.
+pub(super) struct DatabaseReport {
+    pub(super) name: DatabaseName,
+    /// Its address, without a password.
+    pub(super) url: DatabaseUrl,
+    pub(super) policy: DatabasePolicy,
+    /// Which database answers there.
+    pub(super) identity: Result<Identity, String>,
+    pub(super) backups: Option<Runs>,
+    pub(super) drills: Option<Runs>,
+    /// What retention says of the backups there are; none where there is no retention or they could not be read.
+    pub(super) verdicts: Option<Vec<Verdict>>,
+}
+
+/// The next runs of a schedule.
+pub(super) struct Runs {
+    pub(super) schedule: Schedule,
+    /// How much later than its slots it begins.
+    pub(super) delay: Duration,
+    pub(super) next: Vec<Zoned>,
+}
+
+impl Runs {
+    fn of(schedule: &Schedule, name: &str, now: Timestamp) -> Self {
+        let delay = schedule.delay(name);
+        // A run whose slot is over may still lie ahead.
+        let slots = schedule.slots_after(now.checked_sub(delay).unwrap_or(now));
+        let begins = slots.filter_map(|slot| slot.checked_add(delay).ok());
+        let next = begins.take(SHOWN_RUNS).map(|at| at.to_zoned(schedule.zone().clone())).collect();
+        Runs { schedule: schedule.clone(), delay, next }
+    }
+}
+
+impl Check {
+    pub(super) async fn run(self, global: &Global) -> Done {
+        let config = global.config()?;
+        let report = report(&config, global).await?;
+        for warning in &report.warnings {
+            say!("warning: {warning}");
+        }
+        if self.json {
+            let text = serde_json::to_string_pretty(&print::json(&report));
+            put_line(&text.map_err(|error| Failure::Usage(error.to_string()))?);
+        } else {
+            print::text(&report);
+        }
+        Ok(())
+    }
+}
+
+async fn report(config: &Config, global: &Global) -> Result<Report, Error> {
+    // What can be wrong without asking anybody comes first.
+    let policies = Policies::of(config)?;
+    let mut warnings = secrecy::check(config)?;
+    let store = connect::store_url(config, global.store.as_deref())?;
+    let state = config.state_url()?;
+    let urls = urls(config)?;
+
+    let now = shared::clock::system().now();
+    let asked = urls.iter().map(|(_, url)| identity(url.clone()));
+    let (identities, repository) = tokio::join!(join_all(asked), repository(config, global));
+    let (repository, store_error) = match repository {
+        Ok(repository) => (Some(repository), None),
+        Err(why) => (None, Some(why)),
+    };
+    let mut databases = Vec::new();
+    for ((name, url), identity) in urls.into_iter().zip(identities) {
+        let Some(policy) = policies.databases.get(&name).cloned() else { continue };
+        let verdicts = match (&repository, &policy.retention) {
+            (Some(repository), Some(_)) => Some(verdicts(repository, &name, &policy, now).await?),
+            _ => None,
+        };
+        databases.push(database(name, url, policy, identity, verdicts, now));
+    }
+    warnings.extend(warnings_of(&databases, &policies));
+    let prune = Runs::of(&policies.prune.schedule, "prune", now);
+    Ok(Report {
+        file: config.path.clone(),
+        store,
+        store_error,
+        state: state.to_string(),
+        spool: config.spool(),
+        policies,
+        databases,
+        prune,
+        warnings,
+    })
+}
+
+fn database(
+    name: DatabaseName,
+    url: DatabaseUrl,
+    policy: DatabasePolicy,
+    identity: Result<Identity, String>,
+    verdicts: Option<Vec<Verdict>>,
+    now: Timestamp,
+) -> DatabaseReport {
+    let backups = policy.schedule.as_ref().map(|schedule| Runs::of(schedule, name.as_str(), now));
+    let drills = policy.drill_schedule().map(|schedule| Runs::of(schedule, name.as_str(), now));
+    DatabaseReport { name, url, policy, identity, backups, drills, verdicts }
+}
+
+fn urls(config: &Config) -> Result<Vec<(DatabaseName, DatabaseUrl)>, Error> {
+    let mut urls = Vec::new();
+    for name in config.databases.keys() {
+        config.scratch_url(name)?;
+        if let Some(url) = config.database_url(name)? {
+            urls.push((name.clone(), url));
+        }
+    }
+    Ok(urls)
+}
+
+async fn identity(url: DatabaseUrl) -> Result<Identity, String> {
+    let engine = connect::engine(url);
+    match tokio::time::timeout(PATIENCE, engine.probe()).await {
+        Ok(Ok(probe)) => Ok(probe.identity),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {} seconds", PATIENCE.as_secs())),
+    }
+}
+
+async fn repository(config: &Config, global: &Global) -> Result<Repository, String> {
+    match tokio::time::timeout(STORE_PATIENCE, global.repository(config)).await {
+        Ok(repository) => repository.map_err(|error| {
+            let text = error.to_string();
+            text.strip_prefix("refused: ").map(str::to_owned).unwrap_or(text)
+        }),
+        Err(_) => Err(format!("no answer within {} seconds", STORE_PATIENCE.as_secs())),
+    }
+}
+
+async fn verdicts(
+    repository: &Repository,
+    name: &DatabaseName,
+    policy: &DatabasePolicy,
+    now: Timestamp,
+) -> Result<Vec<Verdict>, Error> {
+    let Some(retention) = &policy.retention else { return Ok(Vec::new()) };
+    let candidates: Vec<Candidate> = repository.backups(name).await?.iter().map(candidate).collect();
+    Ok(retention.plan(&candidates, now, &policy.zone()))
+}
+
+fn candidate(backup: &Listed) -> Candidate {
+    Candidate {
+        id: backup.id.clone(),
+        is_complete: backup.is_complete(),
+        is_proven: backup.marks.proven_at().is_some(),
+        holds: Vec::new(),
+    }
+}
+
+fn warnings_of(databases: &[DatabaseReport], policies: &Policies) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (at, database) in databases.iter().enumerate() {
+        let name = &database.name;
+        if let Err(why) = &database.identity {
+            warnings.push(format!("{name} does not answer: {why}"));
+        }
+        let twin = |other: &&DatabaseReport| database.identity.is_ok() && other.identity == database.identity;
+        if let Some(other) = databases[..at].iter().find(twin) {
+            warnings.push(format!(
+                "{} and {name} are one database; each has its own backups, and they are never made at the same time",
+                other.name
+            ));
+        }
+        if database.policy.retention.is_some() && database.policy.schedule.is_none() {
+            warnings.push(format!("{name} has retention, but no schedule: the agent makes no backups of it"));
+        }
+        let future = |verdict: &&Verdict| verdict.reasons.iter().any(|reason| reason.starts_with("dated after now"));
+        let future = database.verdicts.iter().flatten().filter(future).count();
+        if future > 0 {
+            let backups = super::super::text::counted(future, "backup");
+            warnings.push(format!("{backups} of {name} dated after now: some clock was wrong"));
+        }
+    }
+    if let Some(listen) = policies.listen.filter(|listen| !listen.ip().is_loopback()) {
+        warnings.push(format!("the agent answers everybody who reaches {listen}: there is no password"));
+    }
+    warnings
+}
