@@ -54,9 +54,8 @@ impl Scenario<'_> {
         for (number, label) in (1..).zip(&labels).filter(|(_, label)| (self.chosen)(label)) {
             let agent = (self.world)();
             let trace = agent.home().join("trace");
-            let agent = agent
-                .with_env("HOLDFAST_CRASH_TRACE", &trace)
-                .with_env("HOLDFAST_CRASH_AT", number.to_string());
+            let agent =
+                agent.with_env("HOLDFAST_CRASH_TRACE", &trace).with_env("HOLDFAST_CRASH_AT", number.to_string());
             let run = agent.run(self.arguments);
             let reached = crate::crash_points::labels(&trace);
             let place = format!("point {number} ({label:?}) of {:?}", self.arguments);

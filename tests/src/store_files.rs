@@ -123,7 +123,11 @@ impl StoreFiles {
                 "" if name == "restore.sh" || name == "RESTORE.md" => {
                     let text = String::from_utf8(bytes).unwrap();
                     let product = Path::new(env!("CARGO_MANIFEST_DIR")).join("../backup-agent/src/repository");
-                    assert_eq!(text, std::fs::read_to_string(product.join("open_restore").join(name)).unwrap(), "{key}");
+                    assert_eq!(
+                        text,
+                        std::fs::read_to_string(product.join("open_restore").join(name)).unwrap(),
+                        "{key}"
+                    );
                 }
                 "packs" => drop(unzipped(&key, &bytes)),
                 "backups" => drop(self.manifest(name.strip_suffix("/manifest.tsv.gz").unwrap())),

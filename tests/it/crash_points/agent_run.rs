@@ -11,7 +11,8 @@ fn agent(shop: &TestFile, repository: &StoreFiles) -> Agent {
     repository.copy_to(&agent.store_dir());
     let url = shop.url();
     // Once a year, so that no slot comes while this runs.
-    let text = format!("[agent]\nlisten = \"off\"\n[database.shop]\nurl = \"{url}\"\nschedule = {{ cron = \"0 3 1 1 *\" }}\n");
+    let text =
+        format!("[agent]\nlisten = \"off\"\n[database.shop]\nurl = \"{url}\"\nschedule = {{ cron = \"0 3 1 1 *\" }}\n");
     std::fs::write(agent.home().join("holdfast.toml"), text).unwrap();
     agent
 }

@@ -73,7 +73,9 @@ fn what_killed_writers_left_goes_after_the_grace_time_and_not_before() {
     let store = StoreFiles::at(&agent.store_dir());
     let kept = id_of(agent.run(&["backup", &source.url()]));
     let dump = source.dump_text();
-    for (word, label) in [("two", "backup: after a pack"), ("three", "backup: before the manifest"), ("four", "backup: after a pack")] {
+    for (word, label) in
+        [("two", "backup: after a pack"), ("three", "backup: before the manifest"), ("four", "backup: after a pack")]
+    {
         fill(&source, word);
         agent.killed_at(label, &["backup", &source.url()]);
     }
