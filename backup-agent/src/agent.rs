@@ -5,6 +5,7 @@
 
 mod attempt;
 mod daemon;
+mod missed;
 mod slots;
 mod work;
 mod world;
@@ -45,6 +46,8 @@ pub struct Agent {
     local: Vec<Local>,
     running: JoinSet<Ended>,
     stoppers: HashMap<JobId, Stopper>,
+    /// Whether proofs that an earlier run did not come to were looked for.
+    looked_for_missed: bool,
     statuses: BTreeMap<DatabaseName, DatabaseStatus>,
     problems: Problems,
 }
@@ -77,6 +80,7 @@ impl Agent {
             local: Vec::new(),
             running: JoinSet::new(),
             stoppers: HashMap::new(),
+            looked_for_missed: false,
             statuses: BTreeMap::new(),
             problems: Problems::default(),
         }
@@ -87,6 +91,7 @@ impl Agent {
         self.world.health.turned();
         self.find_record().await;
         self.submit_due().await;
+        self.prove_what_was_missed().await;
         self.start().await;
         let now = self.world.clock.now();
         let waiting = self.local.iter().map(|local| local.not_before).filter(|at| *at > now);

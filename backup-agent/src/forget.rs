@@ -74,7 +74,7 @@ pub async fn forget_plan(
     guards: &GuardOptions,
 ) -> Result<ForgetPlan, Error> {
     let now = repository.store_now().await?;
-    let backups = repository.backups(database).await?;
+    let backups = repository.backups_given_out(database).await?;
     let mine = guards.intervals.get_key_value(database).map(|(name, interval)| (name.clone(), *interval));
     let guards = GuardOptions { intervals: mine.into_iter().collect(), spool: guards.spool.clone() };
     let mut plan = plan_one(repository, &backups, verdicts, now).await?;
@@ -96,7 +96,7 @@ pub async fn named_plan(
     }
     let mut all = ForgetPlan::default();
     for (database, ids) in wanted {
-        let backups = repository.backups(database).await?;
+        let backups = repository.backups_given_out(database).await?;
         let verdict = |id: &BackupId| Verdict { id: id.clone(), keep: false, reasons: vec!["named".into()] };
         let plan = plan_one(repository, &backups, ids.into_iter().map(verdict).collect(), now).await?;
         for line in plan.backups.into_iter().filter(|line| named.contains(&(line.database.clone(), line.id.clone()))) {
@@ -193,7 +193,7 @@ pub async fn apply(repository: &Repository, plan: &ForgetPlan, grace: Duration) 
     let mut done = Forgotten::default();
     let databases: BTreeSet<&DatabaseName> = plan.forgotten().map(|line| &line.database).collect();
     for database in databases {
-        let protected = protected(&repository.backups(database).await?, repository.store_now().await?);
+        let protected = protected(&repository.backups_given_out(database).await?, repository.store_now().await?);
         let lines: Vec<&Planned> = plan.forgotten().filter(|line| line.database == *database).collect();
         for line in lines {
             let stays = match protected.get(&line.id) {

@@ -4,6 +4,7 @@ use backup_agent::cli::{self, Cli};
 use clap::Parser;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -20,5 +21,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(cli::run(cli))
+    let code = runtime.block_on(cli::run(cli));
+    // What was cut off may stand in a call to the system that does not return: as after a crash, nothing needs its end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
 }

@@ -32,7 +32,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::clock::{self, Clock};
 use shared::crash_point::reached;
-use shared::model::{BackupId, DatabaseName};
+use shared::model::{BackupId, Class, DatabaseName};
 use shared::store::{PutMode, Store, StoreError, probe_conditional_put};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -216,6 +216,18 @@ impl Repository {
     /// All backups of a database, oldest first, each with its manifest. A damaged manifest does not hide the others.
     pub async fn backups(&self, database: &DatabaseName) -> Result<Vec<Listed>, Error> {
         self.listed(database, &layout::backups_of(database), &layout::marks_of(database)).await
+    }
+
+    /// The same, for decisions: fails where the store did not give a manifest out, which says nothing about that backup.
+    /// One that is damaged or of a version to come is an answer.
+    pub async fn backups_given_out(&self, database: &DatabaseName) -> Result<Vec<Listed>, Error> {
+        let unread = |error: &Error| matches!(error.class(), Class::Transient | Class::Permanent);
+        let mut backups = self.backups(database).await?;
+        let failed = backups.iter().position(|backup| backup.manifest.as_ref().is_err_and(unread));
+        match failed.map(|at| backups.swap_remove(at).manifest) {
+            Some(Err(error)) => Err(error),
+            _ => Ok(backups),
+        }
     }
 
     /// One backup with its manifest and marks; `None` where there is none. Reads nothing of the others.

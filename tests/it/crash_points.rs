@@ -1,6 +1,8 @@
 //! kill -9 of the real program at every labelled point; what it leaves is judged without it, then it runs again.
 
+mod agent_run;
 mod backup;
+mod forget;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -52,9 +54,8 @@ impl Scenario<'_> {
         for (number, label) in (1..).zip(&labels).filter(|(_, label)| (self.chosen)(label)) {
             let agent = (self.world)();
             let trace = agent.home().join("trace");
-            let agent = agent
-                .with_env("HOLDFAST_CRASH_TRACE", &trace)
-                .with_env("HOLDFAST_CRASH_AT", number.to_string());
+            let agent =
+                agent.with_env("HOLDFAST_CRASH_TRACE", &trace).with_env("HOLDFAST_CRASH_AT", number.to_string());
             let run = agent.run(self.arguments);
             let reached = crate::crash_points::labels(&trace);
             let place = format!("point {number} ({label:?}) of {:?}", self.arguments);

@@ -1,6 +1,7 @@
 //! Contract exams and end-to-end tests against real servers.
 #![allow(clippy::unwrap_used)]
 
+mod agent_faults;
 mod agent_run;
 mod bad_input;
 mod crash_points;

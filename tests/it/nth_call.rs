@@ -3,6 +3,7 @@
 
 mod backup;
 mod busy_server;
+mod forget;
 
 use async_trait::async_trait;
 use backup_agent::backup::{BackupOptions, backup};

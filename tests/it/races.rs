@@ -1,5 +1,6 @@
 //! Several real processes at one store, with one of them stopped or killed where it matters most.
 
+mod prune;
 mod two_backups;
 
 use tests::agent::Agent;

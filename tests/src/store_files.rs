@@ -98,6 +98,21 @@ impl StoreFiles {
         manifest
     }
 
+    /// Every manifest in the trash, checked as [`StoreFiles::manifest`] does, so that all its packs are there.
+    #[track_caller]
+    pub fn trashed(&self) -> Vec<PlainManifest> {
+        let id = |key: &str| key.strip_prefix("trash/").unwrap().rsplit_once('/').unwrap().0.to_owned();
+        self.public("trash/").iter().map(|key| self.manifest_at(&id(key), key)).collect()
+    }
+
+    /// Packs that no listed manifest and none in the trash names.
+    #[track_caller]
+    pub fn orphans(&self) -> BTreeSet<String> {
+        let listed = self.ids().into_iter().map(|id| self.manifest(&id));
+        let named: BTreeSet<String> = listed.chain(self.trashed()).flat_map(|manifest| manifest.packs).collect();
+        self.packs().difference(&named).cloned().collect()
+    }
+
     /// Asserts that every file with a public name is whole, and that everything a manifest names is there.
     #[track_caller]
     pub fn are_whole(&self) {
@@ -108,7 +123,11 @@ impl StoreFiles {
                 "" if name == "restore.sh" || name == "RESTORE.md" => {
                     let text = String::from_utf8(bytes).unwrap();
                     let product = Path::new(env!("CARGO_MANIFEST_DIR")).join("../backup-agent/src/repository");
-                    assert_eq!(text, std::fs::read_to_string(product.join("open_restore").join(name)).unwrap(), "{key}");
+                    assert_eq!(
+                        text,
+                        std::fs::read_to_string(product.join("open_restore").join(name)).unwrap(),
+                        "{key}"
+                    );
                 }
                 "packs" => drop(unzipped(&key, &bytes)),
                 "backups" => drop(self.manifest(name.strip_suffix("/manifest.tsv.gz").unwrap())),

@@ -24,6 +24,8 @@ const TIDY_EVERY: SignedDuration = SignedDuration::from_hours(24);
 const FINISH_WITHIN: Duration = Duration::from_secs(20);
 /// How long they may take after that to give their work up.
 const ABANDON_WITHIN: Duration = Duration::from_secs(7);
+/// How long all of that may take, with what is waited for besides.
+const END_WITHIN: Duration = Duration::from_secs(28);
 /// How long a database may take at the start to say which it is.
 const PROBE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -32,16 +34,38 @@ const PROBE_WITHIN: Duration = Duration::from_secs(5);
 /// Ends within half a minute: running tasks get 20 s to finish, then give up what they do and are done again by the next
 /// start. Fails only at the start, when it touched nothing.
 pub async fn run(world: Arc<World>, until_idle: bool, shutdown: Stop) -> Result<(), Error> {
-    let serving = serve(&world, &shutdown).await?;
-    warn_of_twins(&world).await;
+    let over = async {
+        shutdown.wait().await;
+        world.clock.sleep(END_WITHIN).await;
+    };
+    tokio::select! {
+        biased;
+        // Whatever is waited for then: a store or a database that does not answer must not keep the program alive.
+        () = over => Err(Error::failed("the end took too long and was cut off; the next start does what is left again")),
+        done = live(&world, until_idle, &shutdown) => done,
+    }
+}
+
+async fn live(world: &Arc<World>, until_idle: bool, shutdown: &Stop) -> Result<(), Error> {
+    let serving = serve(world, shutdown).await?;
+    warn_of_twins(world).await;
     let mut agent = Agent::new(world.clone());
     let mut chores = Chores { world: world.clone(), delivering: JoinSet::new(), refreshed: None, counted: None, tidied: None };
     let systemd = Systemd::connect(&Environment::of_process());
     systemd.ready();
     loop {
-        let next = agent.turn().await;
+        // A store that does not answer is waited for in here, and a wish to end is heard all the same.
+        let next = tokio::select! {
+            biased;
+            _ = shutdown.wait() => break,
+            next = agent.turn() => next,
+        };
         systemd.alive();
-        chores.do_due(&mut agent).await;
+        tokio::select! {
+            biased;
+            _ = shutdown.wait() => break,
+            () = chores.do_due(&mut agent) => {}
+        }
         if until_idle && !agent.is_busy() {
             break;
         }
@@ -54,7 +78,7 @@ pub async fn run(world: Arc<World>, until_idle: bool, shutdown: Stop) -> Result<
         }
     }
     systemd.stopping();
-    let left = finish(&mut agent, &world).await;
+    let left = finish(&mut agent, world).await;
     chores.last(&agent).await;
     serving.abort();
     if left == 0 {

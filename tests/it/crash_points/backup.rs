@@ -105,15 +105,16 @@ fn a_backup_of_postgresql_killed_anywhere_leaves_nothing_half_and_the_next_one_s
     // What the store does below each point is the same as for SQLite.
     let chosen = |label: &str| label.starts_with("backup:");
     let arguments = ["backup", &url, "--name", "shop", "--jobs", "1"];
-    let killed_at = Scenario { world: &Agent::new, arguments: &arguments, chosen: &chosen }.kill_everywhere(&|killed| {
-        let (agent, place, store) = (&killed.agent, &killed.place, killed.store());
-        store.are_whole();
-        let left = store.ids();
-        left.iter().for_each(|id| comes_back(agent, id, place));
-        let id = agent.ok(&arguments).stdout.trim().to_owned();
-        assert_eq!(store.ids(), [left, vec![id.clone()]].concat(), "{place}");
-        assert_eq!(complete(agent).last(), Some(&id), "{place}");
-        comes_back(agent, &id, place);
-    });
+    let killed_at =
+        Scenario { world: &Agent::new, arguments: &arguments, chosen: &chosen }.kill_everywhere(&|killed| {
+            let (agent, place, store) = (&killed.agent, &killed.place, killed.store());
+            store.are_whole();
+            let left = store.ids();
+            left.iter().for_each(|id| comes_back(agent, id, place));
+            let id = agent.ok(&arguments).stdout.trim().to_owned();
+            assert_eq!(store.ids(), [left, vec![id.clone()]].concat(), "{place}");
+            assert_eq!(complete(agent).last(), Some(&id), "{place}");
+            comes_back(agent, &id, place);
+        });
     assert_rooms(&killed_at, &["backup: before the lease", "backup: before a pack", "backup: after the mark"]);
 }

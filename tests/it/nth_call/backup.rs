@@ -37,7 +37,8 @@ async fn first_backups(faults: &[Fault]) {
     let base = Objects::new();
     for fault in faults {
         let work = async |store| back_up(store, "a", &source).await.map(drop);
-        let calls = every_call(&base, *fault, ONCE, &work, &async |found| judge(found, &base, &source, &dump).await).await;
+        let calls =
+            every_call(&base, *fault, ONCE, &work, &async |found| judge(found, &base, &source, &dump).await).await;
         println!("{fault:?}: {calls} calls");
     }
 }

@@ -14,6 +14,9 @@ pub(super) const WHOLE: &str = ".whole";
 /// Suffixes of files that SQLite or we lay beside a private file.
 const COMPANIONS: [&str; 4] = ["-journal", "-wal", "-shm", WHOLE];
 
+/// How often a file is made anew that another process swept away at once.
+const ATTEMPTS: u32 = 16;
+
 /// A file only this process uses, held by a file lock so that others can tell it from a leftover.
 ///
 /// Removed with its companions when dropped, unless [`PrivateFile::leave`] was called.
@@ -27,18 +30,32 @@ pub(super) struct PrivateFile {
 impl PrivateFile {
     /// Makes `<dir>/<prefix><8 random hex digits><suffix>`, empty and locked.
     pub fn create(dir: &Path, prefix: &OsStr, suffix: &str) -> io::Result<PrivateFile> {
+        for _ in 0..ATTEMPTS {
+            if let Some(private) = PrivateFile::try_create(dir, prefix, suffix)? {
+                return Ok(private);
+            }
+        }
+        Err(io::Error::other("private files were taken away while they were made, again and again"))
+    }
+
+    /// None when a sweep took the file for a leftover between its making and its locking.
+    fn try_create(dir: &Path, prefix: &OsStr, suffix: &str) -> io::Result<Option<PrivateFile>> {
         let mut name = prefix.to_owned();
         name.push(random_hex(8)?);
         name.push(suffix);
         let path = dir.join(name);
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         let private = PrivateFile { path, file: Arc::new(file), remove: true };
-        private.file.try_lock().map_err(io::Error::from)?;
-        // Between making and locking it a sweep may have taken it for a leftover.
-        if fs::metadata(&private.path)?.ino() != private.file.metadata()?.ino() {
-            return Err(io::Error::other("a private file was replaced while it was made"));
+        match private.file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
         }
-        Ok(private)
+        match fs::metadata(&private.path) {
+            Ok(found) => Ok((found.ino() == private.file.metadata()?.ino()).then_some(private)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Where it is.
@@ -120,4 +137,26 @@ fn is_private_name(name: &[u8], prefix: &[u8], suffix: &[u8]) -> bool {
     name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix)).is_some_and(|digits| {
         digits.len() == 8 && digits.iter().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(c))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_made_while_others_sweep() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let prefix = OsStr::new("copy-");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..300 {
+                        sweep(dir.path(), prefix, ".sqlite").expect("a sweep bears other sweeps");
+                        let file = PrivateFile::create(dir.path(), prefix, ".sqlite").expect("a file is made");
+                        assert!(file.path().is_file(), "and stays");
+                    }
+                });
+            }
+        });
+    }
 }
