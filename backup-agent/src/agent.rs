@@ -23,7 +23,7 @@ use attempt::Job;
 use jiff::{SignedDuration, Timestamp};
 use shared::connect;
 use shared::model::{Class, DatabaseName, JobId, NewTask, TaskKind, TaskState};
-use shared::task_log::{TaskFilter, TaskLog, Worker};
+use shared::task_log::{TaskFilter, TaskLog, Wanted, Worker};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -37,6 +37,7 @@ const RECONNECT: SignedDuration = SignedDuration::from_secs(10);
 pub struct Agent {
     world: Arc<World>,
     worker: Worker,
+    wanted: Wanted,
     entries: Vec<Entry>,
     record: Option<Arc<dyn TaskLog>>,
     record_tried: Option<Timestamp>,
@@ -70,9 +71,11 @@ impl Agent {
     /// An agent that has done nothing yet.
     pub fn new(world: Arc<World>) -> Self {
         let entries = Entry::all(&world.policies);
+        let targets = world.config.databases.keys().cloned().collect();
         Agent {
             world,
             worker: Worker::here("backup-agent"),
+            wanted: Wanted { kinds: KINDS.to_vec(), targets: Some(targets) },
             entries,
             record: None,
             record_tried: None,
@@ -259,7 +262,7 @@ impl Agent {
             return Some(Job { max_attempts: task.max_attempts, task, attempt, record: None });
         }
         let record = self.record.clone()?;
-        match record.claim(&self.worker, &KINDS, LEASE).await {
+        match record.claim(&self.worker, &self.wanted, LEASE).await {
             Ok(claimed) => claimed.map(|claimed| Job::claimed(claimed, record)),
             Err(error) => {
                 self.lose_record(&error);

@@ -52,6 +52,23 @@ pub struct Worker {
     pub start_ticks: u64,
 }
 
+/// Which tasks a worker can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Of these kinds.
+    pub kinds: Vec<TaskKind>,
+    /// Of these databases, and such as are of none; none: of any. Several workers may share a record and know different
+    /// databases.
+    pub targets: Option<Vec<DatabaseName>>,
+}
+
+impl Wanted {
+    /// Tasks of these kinds, whatever database they are of.
+    pub fn kinds(kinds: &[TaskKind]) -> Self {
+        Wanted { kinds: kinds.to_vec(), targets: None }
+    }
+}
+
 /// A claimed task: the right to work on it until the lease runs out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claimed {
@@ -166,14 +183,14 @@ pub trait TaskLog: Send + Sync {
     /// [`TaskLogError::Busy`] when another active task has the database.
     async fn submit_claimed(&self, task: &NewTask, worker: &Worker, lease: Duration) -> Result<Claimed, TaskLogError>;
 
-    /// Claims the next task of these kinds that is due, or one whose holder was lost; none when there is nothing to do.
+    /// Claims the next task that is wanted and due, or one whose holder was lost; none when there is nothing to do.
     ///
-    /// Of one database only one task of migrate, rehearse, backup and restore is active at a time. Expired tasks and those
+    /// Of one database only one task of migrate, rehearse and backup is active at a time. Expired tasks and those
     /// whose holder was lost on their last attempt are ended on the way.
     async fn claim(
         &self,
         worker: &Worker,
-        kinds: &[TaskKind],
+        wanted: &Wanted,
         lease: Duration,
     ) -> Result<Option<Claimed>, TaskLogError>;
 

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use shared::model::{DatabaseName, JobId, NewTask, Task, TaskKind, TaskReport, TaskState};
 use shared::task_log::postgres::PostgresTaskLog;
 use shared::task_log::sqlite::SqliteTaskLog;
-use shared::task_log::{Claimed, Ending, Submitted, TaskFilter, TaskLog, TaskLogError, TaskProgress, Worker};
+use shared::task_log::{Claimed, Ending, Submitted, TaskFilter, TaskLog, TaskLogError, TaskProgress, Wanted, Worker};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -158,7 +158,7 @@ async fn submit(log: &dyn TaskLog, task: &NewTask) {
 }
 
 async fn claim(log: &dyn TaskLog, lease: Duration) -> Option<Claimed> {
-    log.claim(&worker(), TaskKind::ALL, lease).await.unwrap()
+    log.claim(&worker(), &Wanted::kinds(TaskKind::ALL), lease).await.unwrap()
 }
 
 async fn one(log: &dyn TaskLog, job: JobId) -> Task {

@@ -2,11 +2,11 @@
 
 use super::events::{self, Tell};
 use super::session::{Fault, Row, Session, args};
-use super::{Claimed, TaskLease, Worker, rows};
+use super::{Claimed, TaskLease, Wanted, Worker, rows};
 use crate::model::{TaskKind, TaskState};
 
 /// Of these only one at a time works on a database.
-pub const EXCLUSIVE: &[TaskKind] = &[TaskKind::Migrate, TaskKind::Rehearse, TaskKind::Backup, TaskKind::Restore];
+pub const EXCLUSIVE: &[TaskKind] = &[TaskKind::Migrate, TaskKind::Rehearse, TaskKind::Backup];
 
 /// How many rows one call ends on its way.
 const SWEEP: u32 = 100;
@@ -26,15 +26,15 @@ pub fn active_and_exclusive(alias: &str) -> String {
 pub async fn claim(
     s: &mut dyn Session,
     worker: &Worker,
-    kinds: &[TaskKind],
+    wanted: &Wanted,
     lease_us: i64,
 ) -> Result<Option<Claimed>, Fault> {
-    if kinds.is_empty() {
+    if wanted.kinds.is_empty() {
         return Ok(None);
     }
-    lapse(s, kinds, None).await?;
+    lapse(s, &wanted.kinds, None).await?;
     expire(s).await?;
-    let Some(job) = next(s, kinds).await? else { return Ok(None) };
+    let Some(job) = next(s, wanted).await? else { return Ok(None) };
     register(s, worker).await?;
     take(s, &job, worker, lease_us).await.map(Some)
 }
@@ -148,22 +148,29 @@ async fn expire(s: &mut dyn Session) -> Result<(), Fault> {
 }
 
 /// The task to do next. A row that cannot be read is named and passed over, so that it keeps nobody else waiting.
-async fn next(s: &mut dyn Session, kinds: &[TaskKind]) -> Result<Option<String>, Fault> {
+async fn next(s: &mut dyn Session, wanted: &Wanted) -> Result<Option<String>, Fault> {
     let now = s.now();
     let mut passed_over: Vec<String> = Vec::new();
     while passed_over.len() < UNREADABLE {
+        let known = wanted.targets.as_deref().map(|targets| {
+            // Names of databases consist of a-z, 0-9, '_' and '-'.
+            let names: Vec<String> = targets.iter().map(|name| format!("'{name}'")).collect();
+            let list = if names.is_empty() { "''".to_owned() } else { names.join(", ") };
+            format!(" AND (t.target IS NULL OR t.target IN ({list}))")
+        });
+        let known = known.unwrap_or_default();
         let skipped: String = (0..passed_over.len()).map(|at| format!(" AND t.job_id <> ${}", at + 2)).collect();
         let sql = format!(
             "{} WHERE t.state IN ('scheduled', 'queued') AND t.kind IN ({})
                  AND coalesce(t.again_at, t.run_at, 0) <= $1
                  AND (t.expires_at IS NULL OR t.expires_at > $1 OR t.attempt > 0)
                  AND (t.target IS NULL OR t.stuck_job IS NOT NULL OR t.kind NOT IN ({}) OR NOT EXISTS (
-                     SELECT 1 FROM task_log AS other WHERE other.target = t.target AND {})){skipped}
+                     SELECT 1 FROM task_log AS other WHERE other.target = t.target AND {})){known}{skipped}
              ORDER BY t.was_lost DESC, t.priority DESC, coalesce(t.again_at, t.run_at, t.created_at), t.created_at,
                  t.job_id
              LIMIT 1{}",
             rows::select(),
-            rows::list(kinds, TaskKind::as_str),
+            rows::list(&wanted.kinds, TaskKind::as_str),
             rows::list(EXCLUSIVE, TaskKind::as_str),
             active_and_exclusive("other"),
             s.skip_locked()

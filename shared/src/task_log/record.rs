@@ -95,10 +95,10 @@ impl<D: Database> TaskLog for Record<D> {
     async fn claim(
         &self,
         worker: &Worker,
-        kinds: &[TaskKind],
+        wanted: &Wanted,
         lease: Duration,
     ) -> Result<Option<Claimed>, TaskLogError> {
-        let asked = Arc::new((worker.clone(), kinds.to_vec()));
+        let asked = Arc::new((worker.clone(), wanted.clone()));
         let claimed = self.run(Mode::Write, move |s| {
             let asked = asked.clone();
             Box::pin(async move {

@@ -30,11 +30,11 @@ async fn the_most_urgent_due_task_of_the_wanted_kinds_comes_first(world: &World)
         world.pass(Duration::from_secs(1));
         tasks.push(task.job_id);
     }
-    assert_eq!(log.claim(&worker(), &[], LONG).await.unwrap(), None);
-    assert_eq!(log.claim(&worker(), &[TaskKind::Prune], LONG).await.unwrap(), None);
+    assert_eq!(log.claim(&worker(), &Wanted::kinds(&[]), LONG).await.unwrap(), None);
+    assert_eq!(log.claim(&worker(), &Wanted::kinds(&[TaskKind::Prune]), LONG).await.unwrap(), None);
     let me = worker();
     for at in [1, 0, 3, 4] {
-        let claimed = log.claim(&me, &[TaskKind::Backup, TaskKind::Verify], LONG).await.unwrap().unwrap();
+        let claimed = log.claim(&me, &Wanted::kinds(&[TaskKind::Backup, TaskKind::Verify]), LONG).await.unwrap().unwrap();
         assert_eq!(claimed.task.job_id, tasks[at]);
         assert_eq!((claimed.task.state, claimed.task.attempt, claimed.is_recovery), (TaskState::Running, 1, false));
         assert_eq!((claimed.lease.epoch, claimed.lease.worker.as_str()), (1, me.id.as_str()));
@@ -42,7 +42,10 @@ async fn the_most_urgent_due_task_of_the_wanted_kinds_comes_first(world: &World)
         assert_eq!(seen, claimed.task);
         assert!(seen.worker == Some(me.id.clone()) && seen.started_at.is_some() && !seen.is_lapsed);
     }
-    assert_eq!(log.claim(&me, &[TaskKind::Backup], LONG).await.unwrap(), None);
+    assert_eq!(log.claim(&me, &Wanted::kinds(&[TaskKind::Backup]), LONG).await.unwrap(), None);
+    // Somebody who knows other databases leaves it to others.
+    let other = Wanted { targets: database("other").map(|name| vec![name]), ..Wanted::kinds(TaskKind::ALL) };
+    assert_eq!(log.claim(&me, &other, LONG).await.unwrap(), None);
     assert_eq!(claim(&*log, LONG).await.unwrap().task.job_id, tasks[2]);
 }
 
@@ -80,7 +83,7 @@ async fn what_is_over_its_time_expires_and_is_told(world: &World) {
 
 async fn of_one_database_one_task_works_and_others_wait(world: &World) {
     let log = world.open().await;
-    for kind in [TaskKind::Backup, TaskKind::Migrate, TaskKind::Rehearse, TaskKind::Restore] {
+    for kind in [TaskKind::Backup, TaskKind::Migrate, TaskKind::Rehearse] {
         submit(&*log, &NewTask { kind, ..backup("shop") }).await;
         world.pass(Duration::from_secs(1));
     }
@@ -101,7 +104,7 @@ async fn of_one_database_one_task_works_and_others_wait(world: &World) {
         log.finish(&claimed.lease, &done()).await.unwrap();
         exclusive = claim(&*log, LONG).await;
     }
-    assert_eq!(order.len(), 4, "{order:?}");
+    assert_eq!(order.len(), 3, "{order:?}");
     // The database itself refuses a second one too.
     let (a, b) = (backup("shop"), backup("shop"));
     submit(&*log, &a).await;
@@ -190,7 +193,7 @@ async fn a_task_whose_holder_was_lost_on_the_last_try_has_failed(world: &World) 
     let old = claim(&*log, world.short()).await.unwrap();
     world.let_lapse(&*log, task.job_id).await;
     // Whoever does other work leaves it alone.
-    assert_eq!(log.claim(&worker(), &[TaskKind::Verify], LONG).await.unwrap(), None);
+    assert_eq!(log.claim(&worker(), &Wanted::kinds(&[TaskKind::Verify]), LONG).await.unwrap(), None);
     assert_eq!(one(&*log, task.job_id).await.state, TaskState::Running);
     assert_eq!(claim(&*log, LONG).await, None);
     let found = one(&*log, task.job_id).await;
@@ -211,7 +214,7 @@ async fn a_killed_process_loses_its_tasks_at_once(world: &World) {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
     let ticks = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().parse().unwrap();
     let doomed = Worker { pid: child.id(), start_ticks: ticks, ..worker() };
-    let held = log.claim(&doomed, TaskKind::ALL, LONG).await.unwrap().unwrap();
+    let held = log.claim(&doomed, &Wanted::kinds(TaskKind::ALL), LONG).await.unwrap().unwrap();
     assert_eq!(claim(&*log, LONG).await, None);
     assert!(!one(&*log, held.task.job_id).await.is_lapsed);
     child.kill().unwrap();
@@ -226,7 +229,7 @@ async fn a_killed_process_loses_its_tasks_at_once(world: &World) {
     for far in [Worker { host: "far".into(), ..doomed.clone() }, Worker { boot_id: "other".into(), ..doomed.clone() }] {
         let far = Worker { id: worker().id, ..far };
         submit(&*log, &backup(&format!("far{}", far.boot_id.len()))).await;
-        let held = log.claim(&far, TaskKind::ALL, LONG).await.unwrap().unwrap();
+        let held = log.claim(&far, &Wanted::kinds(TaskKind::ALL), LONG).await.unwrap().unwrap();
         assert!(!one(&*log, held.task.job_id).await.is_lapsed);
     }
 }

@@ -57,7 +57,7 @@ async fn claimer(log: Arc<dyn TaskLog>, seen: Arc<Seen>) {
     let begun = Instant::now();
     while seen.done.load(Ordering::SeqCst) < TASKS {
         assert!(begun.elapsed() < DEADLINE * 4, "{} of {TASKS} done", seen.done.load(Ordering::SeqCst));
-        let Some(claimed) = log.claim(&me, TaskKind::ALL, LONG).await.unwrap() else {
+        let Some(claimed) = log.claim(&me, &Wanted::kinds(TaskKind::ALL), LONG).await.unwrap() else {
             tokio::task::yield_now().await;
             continue;
         };

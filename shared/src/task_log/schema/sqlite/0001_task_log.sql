@@ -55,7 +55,7 @@ CREATE TABLE task_log (
 -- One active task per database.
 CREATE UNIQUE INDEX task_log_one_active ON task_log (target)
     WHERE state IN ('running', 'recovering', 'stuck')
-        AND kind IN ('migrate', 'rehearse', 'backup', 'restore') AND stuck_job IS NULL;
+        AND kind IN ('migrate', 'rehearse', 'backup') AND stuck_job IS NULL;
 CREATE INDEX task_log_open ON task_log (state, kind)
     WHERE state IN ('scheduled', 'queued', 'waiting', 'running', 'recovering', 'stuck');
 CREATE INDEX task_log_unique_key ON task_log (unique_key)
