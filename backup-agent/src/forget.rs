@@ -226,8 +226,20 @@ async fn forget_one(
     // The copy first: from now on the trash keeps the packs, whatever becomes of the manifest.
     let copy = layout::trash(database, id, grace.max(MIN_GRACE).as_secs(), &layout::random_name());
     crash_point::reached("forget: before the copy in the trash");
-    store.put(&copy, bytes, PutMode::Create).await?;
+    store.put(&copy, bytes.clone(), PutMode::Create).await?;
     crash_point::reached("forget: after the copy in the trash");
+    // A store may give out less than it holds. Both are read again while the manifest is still there: a copy that is
+    // not whole could neither be brought back nor tell prune which packs are needed.
+    let again = match store.get(&manifest).await {
+        Ok(again) => again,
+        Err(StoreError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    if again != bytes || store.get(&copy).await? != bytes {
+        store.delete(&copy).await?;
+        let what = format!("backup {database}/{id} was not forgotten: its manifest was read in two different forms");
+        return Err(Error::Damaged(what));
+    }
     let marks = repository.marks(database, id).await?;
     if let Some(hold) = marks.holds().first() {
         store.delete(&copy).await?;

@@ -14,7 +14,8 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 struct Stored {
     folder: tempfile::TempDir,
     ids: Vec<String>,
-    dumps: BTreeMap<String, String>,
+    /// Bytes of the manifests, each of a backup that the plain tools brought back as it was.
+    manifests: BTreeMap<String, Vec<u8>>,
 }
 
 impl Stored {
@@ -23,11 +24,13 @@ impl Stored {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(FsStore::create(&folder.path().join("store")).unwrap());
         let source = small("a", "one");
-        let mut stored = Stored { folder, ids: Vec::new(), dumps: BTreeMap::new() };
+        let mut stored = Stored { folder, ids: Vec::new(), manifests: BTreeMap::new() };
         for number in 0..count {
             source.sqlite3(&format!("UPDATE t SET t = 'round {number} ' || hex(randomblob(40))"));
             let id = back_up(store.clone(), "a", &source).await.unwrap();
-            stored.dumps.insert(id.clone(), source.dump_text());
+            let dump = stored.files().sqlite_dump(&id);
+            assert_eq!(sqlite_differences(&source.dump_text(), &dump), Vec::<String>::new());
+            stored.manifests.insert(id.clone(), stored.files().read(&manifest_of(&id)));
             stored.ids.push(id);
         }
         stored.files().age("", Duration::from_secs(3600));
@@ -61,27 +64,31 @@ impl Stored {
                     assert!(error.to_string().len() > 10, "{place_text}");
                     assert!(!LOUD.contains(&fault) || error.exit_code() == 1, "{place_text}");
                 }
-                self.what_is_complete_comes_back(&files, &place_text);
+                self.what_is_listed_is_whole(&files, &place_text);
                 judge(&files, &outcome, &place_text);
                 // Without the fault the same is done, or was done already.
                 let again = work(Arc::new(inner), place.path()).await;
                 let refused = again.as_ref().is_err_and(|error| error.exit_code() == 3);
                 assert!(again.is_ok() || refused, "{place_text}; and again: {again:?}");
-                self.what_is_complete_comes_back(&files, &place_text);
+                self.what_is_listed_is_whole(&files, &place_text);
                 judge(&files, &Ok(()), &format!("{place_text}; and again: {again:?}"));
             }
         }
     }
 
-    /// Every listed backup has all its packs; those with the mark come back.
-    fn what_is_complete_comes_back(&self, files: &StoreFiles, place: &str) {
+    /// Every listed backup has the manifest it had, and all its packs with the bytes that names: so it comes back.
+    fn what_is_listed_is_whole(&self, files: &StoreFiles, place: &str) {
         files.are_whole();
-        for id in files.ids().iter().filter(|id| files.is_marked(id, "verified")) {
-            let dump = files.sqlite_dump(id);
-            assert_eq!(sqlite_differences(&self.dumps[id], &dump), Vec::<String>::new(), "{place}: {id}");
+        for id in files.ids() {
+            assert!(files.read(&manifest_of(&id)) == self.manifests[&id], "{place}: another manifest of {id}");
+            assert!(!files.manifest(&id).packs.is_empty(), "{place}: {id}");
         }
         assert!(files.public("damaged/").is_empty(), "{place}: a pack was called damaged");
     }
+}
+
+fn manifest_of(id: &str) -> String {
+    format!("backups/{id}/manifest.tsv.gz")
 }
 
 fn parsed(id: &str) -> (DatabaseName, BackupId) {
