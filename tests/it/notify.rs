@@ -8,7 +8,7 @@ use shared::config::Config;
 use shared::model::{JobId, NewTask, Task, TaskDoor, TaskEvent, TaskKind, TaskReport, TaskState};
 use shared::task_log::{
     Claimed, Delivered, Delivery, Ending, Renewal, Submitted, TaskFilter, TaskLease, TaskLog, TaskLogError,
-    TaskProgress, Worker,
+    TaskProgress, Wanted, Worker,
 };
 use std::io::Write;
 use std::net::TcpListener;
@@ -89,7 +89,7 @@ impl TaskLog for Outbox {
     async fn submit_claimed(&self, _: &NewTask, _: &Worker, _: Duration) -> Result<Claimed, TaskLogError> {
         unreachable!()
     }
-    async fn claim(&self, _: &Worker, _: &[TaskKind], _: Duration) -> Result<Option<Claimed>, TaskLogError> {
+    async fn claim(&self, _: &Worker, _: &Wanted, _: Duration) -> Result<Option<Claimed>, TaskLogError> {
         unreachable!()
     }
     async fn renew(&self, _: &TaskLease, _: Duration, _: &TaskProgress) -> Result<Renewal, TaskLogError> {

@@ -69,7 +69,7 @@ impl World {
             clock: Arc::new(self.clock.clone()),
             ..DumpOptions::default()
         };
-        let options = BackupOptions { dump, new_identity: false };
+        let options = BackupOptions { dump, ..BackupOptions::default() };
         Ok(backup(&self.repository, &self.shop(), &*engine, &options, Arc::new(())).await?.header.id)
     }
 

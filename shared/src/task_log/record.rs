@@ -3,7 +3,7 @@
 use super::session::{Database, Fault, Mode, Session, args};
 use super::{
     Claimed, Delivered, Delivery, Ending, Renewal, Submitted, TaskFilter, TaskLease, TaskLog, TaskLogError,
-    TaskProgress, Worker, claim, events, hold, outbox, rows, submit, tidy,
+    TaskProgress, Wanted, Worker, claim, events, hold, outbox, rows, submit, tidy,
 };
 use crate::crash_point;
 use crate::model::{JobId, NewTask, Task, TaskEvent, TaskKind, TaskState};
