@@ -12,7 +12,7 @@ mod world;
 
 pub use attempt::Ended;
 pub use daemon::{on_signals, run};
-pub use slots::Entry;
+pub use slots::{Entry, schedule_name};
 pub use world::{StoreSource, World};
 
 use crate::policy::DrillPolicy;

@@ -159,22 +159,17 @@ fn report(error: &Error) {
     }
 }
 
-impl Global {
+impl Cli {
     /// How much the program logs: a filter for tracing.
     pub fn log_filter(&self) -> &'static str {
-        match self.verbose {
+        match (self.global.verbose, &self.command) {
+            // Nobody watches the agent's work, so its log says what it does.
+            (0, Command::Run(_)) => "warn,backup_agent=info,aws_config=error,aws_smithy_runtime=error,aws_runtime=error",
             // The SDK warns at length where one error of ours says it all.
-            0 => "warn,aws_config=error,aws_smithy_runtime=error,aws_runtime=error",
-            1 => "info,backup_agent=debug,shared=debug",
+            (0, _) => "warn,aws_config=error,aws_smithy_runtime=error,aws_runtime=error",
+            (1, _) => "info,backup_agent=debug,shared=debug",
             _ => "debug",
         }
-    }
-}
-
-impl Cli {
-    /// Options of every command.
-    pub fn global(&self) -> &Global {
-        &self.global
     }
 }
 

@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     shared::connect::install_tls();
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| EnvFilter::new(cli.global().log_filter()));
+    let filter = EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| EnvFilter::new(cli.log_filter()));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // With nobody reading stderr a complaint about that would end the program by a panic.
     log.with_ansi(std::io::stderr().is_terminal()).log_internal_errors(false).init();

@@ -1,13 +1,13 @@
 //! How every database stands: what can be restored, how old that is, and what went wrong last.
 
-use crate::agent::Entry;
+use crate::agent::{Entry, schedule_name};
 use crate::error::Error;
 use crate::policy::{DatabasePolicy, DrillPolicy, Policies};
 use crate::repository::{Listed, Repository};
 use crate::schedule::Schedule;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use shared::model::{BackupId, DatabaseName, Task, TaskState};
+use shared::model::{BackupId, DatabaseName, Task, TaskKind, TaskState};
 use shared::task_log::{TaskFilter, TaskLog, TaskLogError};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -103,9 +103,9 @@ pub fn of_one(
         let proof = proof_schedule(policy).map(|schedule| (schedule, "proven backup", age_of(&newest_proven)));
         stale.extend(backup.into_iter().chain(proof).filter_map(|(schedule, what, age)| too_old(schedule, what, age, now)));
     }
-    let next = |kind: &str| {
-        let entries = Entry::all(policies);
-        entries.iter().find(|entry| entry.name == format!("{kind}:{database}")).and_then(|entry| entry.next(now))
+    let next = |kind| {
+        let name = schedule_name(kind, Some(database));
+        Entry::all(policies).iter().find(|entry| entry.name == name).and_then(|entry| entry.next(now))
     };
     DatabaseStatus {
         database: database.clone(),
@@ -114,8 +114,8 @@ pub fn of_one(
         newest_complete,
         newest_proven,
         stored_bytes: stored_bytes(backups),
-        next_backup: next("backup"),
-        next_drill: next("drill"),
+        next_backup: next(TaskKind::Backup),
+        next_drill: next(TaskKind::Drill),
         last_error: last_error(tasks),
         stale,
     }

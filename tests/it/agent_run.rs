@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,7 +16,10 @@ const OFTEN: &str = "schedule = { cron = \"* * * * *\" }";
 /// A program whose configuration is this text.
 fn agent_with(config: &str) -> Agent {
     let agent = Agent::new();
-    std::fs::write(agent.home().join("holdfast.toml"), config).unwrap();
+    let file = agent.home().join("holdfast.toml");
+    std::fs::write(&file, config).unwrap();
+    // With secrets in it, it must not be readable by everybody.
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     agent
 }
 
@@ -77,7 +81,7 @@ fn a_database_without_a_backup_gets_one_that_is_proven_and_recorded() {
     // The same view for whoever looks with SQL.
     let record = agent.home().join("holdfast-state.db");
     let rows = tests::sqlite::sqlite3(&record, "SELECT task_name, status, duration_s >= 0, error FROM tasklog ORDER BY 1");
-    assert_eq!(rows.unwrap(), "backup|succeeded|1|\ndrill|succeeded|1|\n".replace('\n', "\n"));
+    assert_eq!(rows.unwrap(), "backup:shop|succeeded|1|\ndrill:shop|succeeded|1|\n");
 }
 
 #[test]

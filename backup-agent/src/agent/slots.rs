@@ -18,6 +18,11 @@ pub struct Entry {
     pub schedule: Schedule,
 }
 
+/// The name of a schedule in the record, which also decides its delay.
+pub fn schedule_name(kind: TaskKind, target: Option<&DatabaseName>) -> String {
+    target.map_or_else(|| kind.to_string(), |name| format!("{kind}:{name}"))
+}
+
 /// If the newest slot known lies further ahead of the clock than this, the clock was wrong then or is now.
 const TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -30,11 +35,11 @@ impl Entry {
             let drills = policy.drill_schedule().map(|schedule| (TaskKind::Drill, schedule));
             for (kind, schedule) in backups.into_iter().chain(drills) {
                 let (target, schedule) = (Some(name.clone()), schedule.clone());
-                entries.push(Entry { name: format!("{kind}:{name}"), kind, target, schedule });
+                entries.push(Entry { name: schedule_name(kind, Some(name)), kind, target, schedule });
             }
         }
         let schedule = policies.prune.schedule.clone();
-        entries.push(Entry { name: TaskKind::Prune.to_string(), kind: TaskKind::Prune, target: None, schedule });
+        entries.push(Entry { name: schedule_name(TaskKind::Prune, None), kind: TaskKind::Prune, target: None, schedule });
         entries
     }
 

@@ -51,7 +51,7 @@ impl Recorded {
             Err(error @ TaskLogError::Busy { .. }) => {
                 return Err(Error::refused(
                     error.to_string(),
-                    "wait for it (backup-agent history), or cancel it; nothing was touched",
+                    "wait for it: backup-agent history tells how far it is; nothing was touched",
                 ));
             }
             Err(error) => say!("warning: this is not recorded: {error}"),

@@ -2,6 +2,7 @@
 
 use super::super::{Done, Failure, Global, put_line};
 use super::print;
+use crate::agent::schedule_name;
 use crate::error::Error;
 use crate::policy::{DatabasePolicy, Policies, secrecy};
 use crate::repository::Repository;
@@ -14,7 +15,7 @@ use futures_util::future::join_all;
 use jiff::{Timestamp, Zoned};
 use shared::config::Config;
 use shared::connect;
-use shared::model::{DatabaseName, DatabaseUrl, Identity};
+use shared::model::{DatabaseName, DatabaseUrl, Identity, TaskKind};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -124,7 +125,7 @@ async fn report(config: &Config, global: &Global) -> Result<Report, Error> {
         databases.push(database(name, url, policy, identity, verdicts, now));
     }
     warnings.extend(warnings_of(&databases, &policies));
-    let prune = Runs::of(&policies.prune.schedule, "prune", now);
+    let prune = Runs::of(&policies.prune.schedule, &schedule_name(TaskKind::Prune, None), now);
     Ok(Report {
         file: config.path.clone(),
         store,
@@ -146,8 +147,9 @@ fn database(
     verdicts: Option<Vec<Verdict>>,
     now: Timestamp,
 ) -> DatabaseReport {
-    let backups = policy.schedule.as_ref().map(|schedule| Runs::of(schedule, name.as_str(), now));
-    let drills = policy.drill_schedule().map(|schedule| Runs::of(schedule, name.as_str(), now));
+    let runs = |kind, schedule| Runs::of(schedule, &schedule_name(kind, Some(&name)), now);
+    let backups = policy.schedule.as_ref().map(|schedule| runs(TaskKind::Backup, schedule));
+    let drills = policy.drill_schedule().map(|schedule| runs(TaskKind::Drill, schedule));
     DatabaseReport { name, url, policy, identity, backups, drills, verdicts }
 }
 
