@@ -15,6 +15,7 @@ pub use daemon::{on_signals, run};
 pub use slots::{Entry, schedule_name};
 pub use world::{StoreSource, World};
 
+use crate::error::Error;
 use crate::policy::DrillPolicy;
 use crate::record::{LEASE, pause};
 use crate::status::{self, DatabaseStatus};
@@ -26,12 +27,24 @@ use shared::model::{Class, DatabaseName, JobId, NewTask, TaskKind, TaskState};
 use shared::task_log::{TaskFilter, TaskLog, Wanted, Worker};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// What the agent claims; changing databases is for another program.
 const KINDS: [TaskKind; 4] = [TaskKind::Backup, TaskKind::Verify, TaskKind::Drill, TaskKind::Prune];
 /// How often a record that is not there is looked for.
 const RECONNECT: SignedDuration = SignedDuration::from_secs(10);
+
+/// How long the agent's loop waits for the store. Tasks wait for it by themselves, and for longer.
+const STORE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A look at the store that must not keep the loop from turning.
+async fn patiently<T>(look: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match tokio::time::timeout(STORE_PATIENCE, look).await {
+        Ok(found) => found,
+        Err(_) => Err(Error::failed(format!("no answer within {} s", STORE_PATIENCE.as_secs()))),
+    }
+}
 
 /// The agent's state between two turns.
 pub struct Agent {
@@ -215,13 +228,8 @@ impl Agent {
         let now = self.world.clock.now();
         let (Some(target), TaskKind::Backup) = (&entry.target, entry.kind) else { return now };
         // Without a record the store tells whether last night's backup was made.
-        match self.world.repository().await {
-            Ok(repository) => match repository.ids(target).await {
-                Ok(ids) => ids.last().map_or(Timestamp::UNIX_EPOCH, |id| id.second()),
-                Err(_) => now,
-            },
-            Err(_) => now,
-        }
+        let ids = patiently(async { self.world.repository().await?.ids(target).await }).await;
+        ids.map_or(now, |ids| ids.last().map_or(Timestamp::UNIX_EPOCH, |id| id.second()))
     }
 
     async fn submit(&mut self, mut task: NewTask) {
@@ -320,7 +328,7 @@ impl Agent {
             let repository = self.world.repository().await?;
             status::of_all(&repository, &self.world.policies, self.record.as_deref(), databases).await
         };
-        match found.await {
+        match patiently(found).await {
             Ok(found) => {
                 self.problems.store = None;
                 self.statuses.extend(found.into_iter().map(|status| (status.database.clone(), status)));
@@ -337,11 +345,8 @@ impl Agent {
     /// The same for all databases there are settings or backups for.
     pub async fn refresh_all(&mut self) {
         let mut names: BTreeSet<DatabaseName> = self.world.config.databases.keys().cloned().collect();
-        if let Ok(repository) = self.world.repository().await
-            && let Ok(stored) = repository.databases().await
-        {
-            names.extend(stored);
-        }
+        let stored = patiently(async { self.world.repository().await?.databases().await }).await;
+        names.extend(stored.into_iter().flatten());
         self.refresh_status(&names.into_iter().collect::<Vec<_>>()).await;
     }
 

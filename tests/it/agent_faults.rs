@@ -13,9 +13,7 @@ use tests::store_files::StoreFiles;
 const RARELY: &str = "schedule = { cron = \"0 3 1 1 *\" }";
 
 fn agent_with(config: &str) -> Agent {
-    let agent = Agent::new();
-    std::fs::write(agent.home().join("holdfast.toml"), format!("[agent]\nlisten = \"off\"\n{config}")).unwrap();
-    agent
+    Agent::new().with_config(&format!("[agent]\nlisten = \"off\"\n{config}"))
 }
 
 fn small() -> TestFile {

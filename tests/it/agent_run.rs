@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,12 +14,7 @@ const OFTEN: &str = "schedule = { cron = \"* * * * *\" }";
 
 /// A program whose configuration is this text.
 fn agent_with(config: &str) -> Agent {
-    let agent = Agent::new();
-    let file = agent.home().join("holdfast.toml");
-    std::fs::write(&file, config).unwrap();
-    // With secrets in it, it must not be readable by everybody.
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-    agent
+    Agent::new().with_config(config)
 }
 
 fn free_port() -> u16 {
