@@ -276,6 +276,7 @@ impl Gate {
         let waiting = {
             let mut world = self.world.lock().unwrap();
             world.activity += 1;
+            world.count("calls");
             let actor = &mut world.actors[self.actor];
             if actor.budget > 0 && !actor.dead {
                 actor.budget -= 1;
