@@ -7,6 +7,7 @@ mod attempt;
 mod daemon;
 mod missed;
 mod slots;
+mod standing;
 mod work;
 mod world;
 
@@ -18,14 +19,14 @@ pub use world::{StoreSource, World};
 use crate::error::Error;
 use crate::policy::DrillPolicy;
 use crate::record::{LEASE, pause};
-use crate::status::{self, DatabaseStatus};
+use crate::status::DatabaseStatus;
 use crate::stop::{self, StopReason, Stopper};
 use attempt::Job;
 use jiff::{SignedDuration, Timestamp};
 use shared::connect;
 use shared::model::{Class, DatabaseName, JobId, NewTask, TaskKind, TaskState};
-use shared::task_log::{TaskFilter, TaskLog, Wanted, Worker};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use shared::task_log::{TaskLog, Wanted, Worker};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -63,6 +64,7 @@ pub struct Agent {
     /// Whether proofs that an earlier run did not come to were looked for.
     looked_for_missed: bool,
     statuses: BTreeMap<DatabaseName, DatabaseStatus>,
+    to_refresh: VecDeque<DatabaseName>,
     problems: Problems,
 }
 
@@ -98,6 +100,7 @@ impl Agent {
             stoppers: HashMap::new(),
             looked_for_missed: false,
             statuses: BTreeMap::new(),
+            to_refresh: VecDeque::new(),
             problems: Problems::default(),
         }
     }
@@ -181,13 +184,6 @@ impl Agent {
             }
         }
         self.tell_problems();
-    }
-
-    fn tell_problems(&self) {
-        let Problems { record, store } = &self.problems;
-        self.world.health.set_record_up(record.is_none());
-        self.world.health.set_store_up(store.is_none());
-        self.world.health.set_ready(record.iter().chain(store).cloned().collect());
     }
 
     fn lose_record(&mut self, error: &dyn std::fmt::Display) {
@@ -298,7 +294,7 @@ impl Agent {
             self.prove_soon(&task, ending.report.backup_id.as_deref()).await;
         }
         if let Some(target) = &task.target {
-            self.refresh_status(std::slice::from_ref(target)).await;
+            self.refresh_status(target).await;
         }
     }
 
@@ -320,48 +316,5 @@ impl Agent {
             ..NewTask::new(TaskKind::Drill, Some(target.clone()))
         };
         self.submit(drill).await;
-    }
-
-    /// Looks at the store and the record again and tells the result to whoever asks.
-    pub async fn refresh_status(&mut self, databases: &[DatabaseName]) {
-        let found = async {
-            let repository = self.world.repository().await?;
-            status::of_all(&repository, &self.world.policies, self.record.as_deref(), databases).await
-        };
-        match patiently(found).await {
-            Ok(found) => {
-                self.problems.store = None;
-                self.statuses.extend(found.into_iter().map(|status| (status.database.clone(), status)));
-                self.world.health.set_databases(self.statuses.values().cloned().collect());
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the store does not answer");
-                self.problems.store = Some(format!("the store does not answer: {error}"));
-            }
-        }
-        self.tell_problems();
-    }
-
-    /// The same for all databases there are settings or backups for.
-    pub async fn refresh_all(&mut self) {
-        let mut names: BTreeSet<DatabaseName> = self.world.config.databases.keys().cloned().collect();
-        let stored = patiently(async { self.world.repository().await?.databases().await }).await;
-        names.extend(stored.into_iter().flatten());
-        self.refresh_status(&names.into_iter().collect::<Vec<_>>()).await;
-    }
-
-    /// Counts what waits and runs in the record, for whoever asks.
-    pub async fn count_tasks(&self) {
-        let Some(record) = &self.record else { return };
-        let open = TaskState::ALL.iter().copied().filter(|state| !state.is_terminal()).collect();
-        // What cannot be counted now is counted the next time; claiming notices a record that is away.
-        let Ok(tasks) = record.tasks(&TaskFilter { states: open, ..TaskFilter::default() }).await else { return };
-        let mut counts: BTreeMap<(TaskKind, TaskState), u64> = BTreeMap::new();
-        for task in &tasks {
-            *counts.entry((task.kind, task.state)).or_default() += 1;
-        }
-        let queued = tasks.iter().filter(|task| task.state == TaskState::Queued);
-        let oldest = queued.map(|task| task.run_at.unwrap_or(task.created_at)).min();
-        self.world.health.set_tasks(counts, oldest);
     }
 }

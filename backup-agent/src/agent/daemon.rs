@@ -147,6 +147,7 @@ impl Chores {
             self.refreshed = Some(now);
             agent.refresh_all().await;
         }
+        agent.refresh_some().await;
         if is_due(self.counted, COUNT_EVERY) {
             self.counted = Some(now);
             agent.count_tasks().await;
