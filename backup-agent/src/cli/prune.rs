@@ -52,9 +52,26 @@ impl Prune {
     }
 }
 
+/// What would go, or what went.
+fn to_json(plan: &PrunePlan, done: Option<&Pruned>) -> serde_json::Value {
+    let mut value = serde_json::json!(plan);
+    value["applied"] = done.is_some().into();
+    let went = serde_json::json!(done.cloned().unwrap_or(Pruned {
+        packs: plan.packs,
+        bytes: plan.bytes,
+        trash: plan.trash,
+        leftovers: plan.leftovers,
+        spared: 0,
+    }));
+    if let (Some(value), serde_json::Value::Object(went)) = (value.as_object_mut(), went) {
+        value.extend(went);
+    }
+    value
+}
+
 fn report(plan: &PrunePlan, done: Option<&Pruned>, json: bool) -> Done {
     if json {
-        put_line(&serde_json::json!({"plan": plan, "done": done}).to_string());
+        put_line(&to_json(plan, done).to_string());
     } else {
         put_line(&format!("needed      {}", text::counted(plan.needed_packs, "pack")));
         let young = text::size(plan.young_bytes);

@@ -104,7 +104,7 @@ async fn a_database_whose_backups_stopped_coming_keeps_what_it_has() {
         assert_eq!(prune::plan(&world.repository, &options).await.unwrap().refusals, Vec::<String>::new());
         world.clock.advance(DAY);
     }
-    world.clock.advance(DAY);
+    world.clock.advance(DAY + HOUR);
     only(&prune::plan(&world.repository, &options).await.unwrap(), "more than three intervals ago");
     let guards = GuardOptions { intervals: options.intervals.clone(), ..world.guards() };
     let plan = forget::forget_plan(&world.repository, &world.shop(), vec![], false, &guards).await.unwrap();

@@ -59,6 +59,9 @@ fn a_backup_goes_comes_back_and_goes_for_good() {
     }
     agent.ok(&["unforget", &old]);
     agent.ok(&["restore", &old, "--into", "sqlite:back.db"]);
+    let run = agent.run(&["forget", &old, "--apply"]).expect_code(3);
+    assert!(run.stderr.contains("the newest proven backup"), "{}", run.stderr);
+    agent.ok(&["restore", &new, "--into", "sqlite:newest.db"]);
     agent.ok(&["forget", &old, "--apply"]);
     assert_eq!(count(&agent, "packs"), 2);
     age(&agent.store_dir(), Duration::from_secs(80 * 3600));

@@ -271,8 +271,8 @@ async fn an_interrupted_forget_is_finished_by_the_next_one_and_an_interrupted_un
 #[tokio::test]
 async fn forget_and_unforget_work_on_s3() {
     let server = tests::s3::S3Server::start();
-    server.make_bucket("b");
-    let connect = || shared::store::s3::S3Store::connect(server.settings("b", "p"));
+    server.make_bucket("backups");
+    let connect = || shared::store::s3::S3Store::connect(server.settings("backups", "p"));
     let memory = MemoryStore::default();
     let clock = FakeClock::at(Timestamp::now());
     let world = World::over(clock, memory, Arc::new(connect().await.unwrap())).await;
