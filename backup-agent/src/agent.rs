@@ -258,9 +258,7 @@ impl Agent {
 
     async fn next_job(&mut self) -> Option<Job> {
         let now = self.world.clock.now();
-        let is_free = |local: &Local| {
-            local.not_before <= now && !self.stoppers.contains_key(&local.task.job_id)
-        };
+        let is_free = |local: &Local| local.not_before <= now && !self.stoppers.contains_key(&local.task.job_id);
         if let Some(at) = self.local.iter().position(is_free) {
             let Local { task, attempt, .. } = self.local.remove(at);
             return Some(Job { max_attempts: task.max_attempts, task, attempt, record: None });

@@ -14,14 +14,14 @@ mod demo;
 mod drill;
 mod export;
 mod forget;
-mod hold;
 mod history;
+mod hold;
 mod init;
 mod list;
 mod open;
 mod progress;
-mod recorded;
 mod prune;
+mod recorded;
 mod restore;
 mod run;
 mod show;
@@ -164,7 +164,9 @@ impl Cli {
     pub fn log_filter(&self) -> &'static str {
         match (self.global.verbose, &self.command) {
             // Nobody watches the agent's work, so its log says what it does.
-            (0, Command::Run(_)) => "warn,backup_agent=info,aws_config=error,aws_smithy_runtime=error,aws_runtime=error",
+            (0, Command::Run(_)) => {
+                "warn,backup_agent=info,aws_config=error,aws_smithy_runtime=error,aws_runtime=error"
+            }
             // The SDK warns at length where one error of ours says it all.
             (0, _) => "warn,aws_config=error,aws_smithy_runtime=error,aws_runtime=error",
             (1, _) => "info,backup_agent=debug,shared=debug",

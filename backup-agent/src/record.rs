@@ -178,7 +178,12 @@ fn one_line(text: &str) -> String {
 /// Writes an end down; tries a few times, because the work is done and only the note is missing.
 ///
 /// Returns why it could not be written, where it could not.
-pub async fn write_end(log: &dyn TaskLog, lease: &TaskLease, ending: &Ending, clock: &dyn Clock) -> Option<TaskLogError> {
+pub async fn write_end(
+    log: &dyn TaskLog,
+    lease: &TaskLease,
+    ending: &Ending,
+    clock: &dyn Clock,
+) -> Option<TaskLogError> {
     let mut last = None;
     for attempt in 0..3 {
         if attempt > 0 {
@@ -224,7 +229,9 @@ pub fn of_restore(restored: &Restored, raw_bytes: u64) -> TaskReport {
         backup_id: Some(restored.backup.clone()),
         rows: Some(restored.rows),
         bytes_out: Some(raw_bytes),
-        result: Some(serde_json::json!({"proven": restored.proven, "into": restored.into, "defects": restored.defects})),
+        result: Some(
+            serde_json::json!({"proven": restored.proven, "into": restored.into, "defects": restored.defects}),
+        ),
         ..TaskReport::default()
     }
 }

@@ -28,7 +28,8 @@ pub fn scratch(
     }
     match (kind, url) {
         (EngineKind::Sqlite, _) => {
-            let no_folder = |error| Error::failed(format!("no directory for the drill in {}: {error}", folder.display()));
+            let no_folder =
+                |error| Error::failed(format!("no directory for the drill in {}: {error}", folder.display()));
             std::fs::create_dir_all(folder).map_err(no_folder)?;
             let dir = tempfile::Builder::new().prefix("drill-").tempdir_in(folder).map_err(no_folder)?;
             let url = DatabaseUrl::Sqlite(dir.path().join("drill.db"));

@@ -101,7 +101,9 @@ pub fn of_one(
         let age_of = |kept: &Option<Kept>| kept.as_ref().map(|kept| now.duration_since(kept.id.second()));
         let backup = policy.schedule.as_ref().map(|schedule| (schedule, "complete backup", age_of(&newest_complete)));
         let proof = proof_schedule(policy).map(|schedule| (schedule, "proven backup", age_of(&newest_proven)));
-        stale.extend(backup.into_iter().chain(proof).filter_map(|(schedule, what, age)| too_old(schedule, what, age, now)));
+        stale.extend(
+            backup.into_iter().chain(proof).filter_map(|(schedule, what, age)| too_old(schedule, what, age, now)),
+        );
     }
     let next = |kind| {
         let name = schedule_name(kind, Some(database));
@@ -161,7 +163,8 @@ fn stored_bytes(backups: &[Listed]) -> u64 {
 fn last_error(tasks: &[Task]) -> Option<LastError> {
     let mut decided = BTreeSet::new();
     tasks.iter().find_map(|task| {
-        let failed = matches!(task.state, TaskState::Failed | TaskState::Refused | TaskState::Expired | TaskState::Stuck);
+        let failed =
+            matches!(task.state, TaskState::Failed | TaskState::Refused | TaskState::Expired | TaskState::Stuck);
         let tried_again = task.state == TaskState::Queued && task.report.error_message.is_some();
         if !(failed || tried_again || task.state == TaskState::Succeeded) || !decided.insert(task.kind) {
             return None;

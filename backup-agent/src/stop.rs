@@ -45,7 +45,12 @@ pub fn channel() -> (Stopper, Stop) {
 impl Stopper {
     /// Asks for the end.
     pub fn stop(&self, reason: StopReason) {
-        self.0.send_if_modified(|known| known.is_none() && { *known = Some(reason); true });
+        self.0.send_if_modified(|known| {
+            known.is_none() && {
+                *known = Some(reason);
+                true
+            }
+        });
     }
 }
 

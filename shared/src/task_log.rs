@@ -187,12 +187,7 @@ pub trait TaskLog: Send + Sync {
     ///
     /// Of one database only one task of migrate, rehearse and backup is active at a time. Expired tasks and those
     /// whose holder was lost on their last attempt are ended on the way.
-    async fn claim(
-        &self,
-        worker: &Worker,
-        wanted: &Wanted,
-        lease: Duration,
-    ) -> Result<Option<Claimed>, TaskLogError>;
+    async fn claim(&self, worker: &Worker, wanted: &Wanted, lease: Duration) -> Result<Option<Claimed>, TaskLogError>;
 
     /// Renews a lease and tells how far the task is. Fails with [`TaskLogError::LeaseLost`].
     async fn renew(&self, lease: &TaskLease, time: Duration, progress: &TaskProgress) -> Result<Renewal, TaskLogError>;

@@ -74,7 +74,8 @@ fn a_database_without_a_backup_gets_one_that_is_proven_and_recorded() {
     assert!(status[0]["newest_proven"]["id"].is_string() && status[0]["next_backup"].is_string(), "{status}");
     // The same view for whoever looks with SQL.
     let record = agent.home().join("holdfast-state.db");
-    let rows = tests::sqlite::sqlite3(&record, "SELECT task_name, status, duration_s >= 0, error FROM tasklog ORDER BY 1");
+    let rows =
+        tests::sqlite::sqlite3(&record, "SELECT task_name, status, duration_s >= 0, error FROM tasklog ORDER BY 1");
     assert_eq!(rows.unwrap(), "backup:shop|succeeded|1|\ndrill:shop|succeeded|1|\n");
 }
 
@@ -160,7 +161,9 @@ fn a_slot_of_a_schedule_is_met_and_not_twice() {
     ));
     let running = agent.start(&["run"]);
     let count = || agent.json(&["list"]).as_array().map_or(0, Vec::len);
-    wait_for("the first backup", || agent.store_dir().join("holdfast.json").exists().then(|| count()).filter(|n| *n > 0));
+    wait_for("the first backup", || {
+        agent.store_dir().join("holdfast.json").exists().then(|| count()).filter(|n| *n > 0)
+    });
     // The next full minute.
     let began = Instant::now();
     while count() < 2 {
@@ -218,7 +221,8 @@ fn a_stale_database_is_told_by_exit_code_8() {
     assert!(status.stdout.contains("there is no proven backup"), "{}", status.stdout);
     agent.ok(&["drill", "shop"]);
     agent.run(&["status"]).expect_code(0);
-    std::fs::write(agent.home().join("holdfast.toml"), config.replace("shop.url", "x") + "drill = \"never\"\n").unwrap();
+    std::fs::write(agent.home().join("holdfast.toml"), config.replace("shop.url", "x") + "drill = \"never\"\n")
+        .unwrap();
     agent.run(&["status"]).expect_code(0);
 }
 
@@ -246,7 +250,10 @@ fn what_makes_no_sense_is_refused_before_anything_is_touched() {
         (format!("[database.shop]\nurl = \"{}\"\nretention = {{ last = 0 }}\n", shop.url()), "shop"),
         (format!("[prune]\ngrace = \"1h\"\n[database.shop]\nurl = \"{}\"\n", shop.url()), "at least 1d"),
         (format!("[state]\nurl = \"{0}\"\n[database.shop]\nurl = \"{0}\"\n", shop.url()), "[state]"),
-        (format!("[database.shop]\nurl = \"{}\"\n[database.shop.notify]\nping_url = \"ftp://x\"\n", shop.url()), "notify"),
+        (
+            format!("[database.shop]\nurl = \"{}\"\n[database.shop.notify]\nping_url = \"ftp://x\"\n", shop.url()),
+            "notify",
+        ),
     ] {
         let agent = agent_with(&config);
         let run = until_idle(&agent).expect_code(3);

@@ -122,19 +122,29 @@ fn the_shapes_of_all_json_are_those_of_the_golden_files() {
     matches_golden("verify", &verified);
     matches_golden("list", &listed);
     matches_golden("config-check", &[checked(&agent, &lite), Agent::new().json(&["config", "check"])]);
-    // One of the two has no backup, so it is stale.
-    matches_golden("status", &[agent.run(&["--config", "all.toml", "status", "--json"]).expect_code(8).json()]);
+    matches_golden("status", &[standing(&agent, &lite)]);
 }
 
 /// What a configuration with everything means, with the same store.
 fn checked(agent: &Agent, lite: &TestFile) -> Value {
     let text = format!(
         "[database.lite]\nurl = \"{}\"\nschedule = {{ cron = \"@daily\" }}\nretention = {{ last = 1 }}
-         drill = {{ cron = \"@weekly\" }}\n[database.away]\nurl = \"sqlite:not-there.db\"\nschedule = {{ cron = \"@daily\" }}",
+         drill = {{ cron = \"@weekly\" }}\n[database.away]\nurl = \"sqlite:not-there.db\"",
         lite.url()
     );
     std::fs::write(agent.home().join("all.toml"), text).unwrap();
     agent.json(&["--config", "all.toml", "config", "check"])
+}
+
+/// How databases stand; the one that has no backup is stale.
+fn standing(agent: &Agent, lite: &TestFile) -> Value {
+    let daily = "schedule = { cron = \"@daily\" }\ndrill = { cron = \"@weekly\" }";
+    let text = format!(
+        "[database.lite]\nurl = \"{}\"\n{daily}\n[database.away]\nurl = \"sqlite:not-there.db\"\n{daily}\n",
+        lite.url()
+    );
+    std::fs::write(agent.home().join("status.toml"), text).unwrap();
+    agent.run(&["--config", "status.toml", "status", "--json"]).expect_code(8).json()
 }
 
 /// A restore that names what could not be created, and ends with 1.

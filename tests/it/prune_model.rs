@@ -52,7 +52,8 @@ fn run_all(seeds: Vec<u64>) -> Counts {
         move || {
             let mut all = Counts::new();
             for seed in seeds {
-                let found = run(seed, OPERATIONS, None).unwrap_or_else(|error| panic!("HOLDFAST_TEST_SEED={seed}\n{error}"));
+                let found =
+                    run(seed, OPERATIONS, None).unwrap_or_else(|error| panic!("HOLDFAST_TEST_SEED={seed}\n{error}"));
                 found.into_iter().for_each(|(what, times)| *all.entry(what).or_default() += times);
             }
             all
@@ -80,7 +81,11 @@ fn no_interleaving_loses_what_is_complete_held_or_just_forgotten() {
     if is_whole {
         // A run in which nothing of interest happened would prove nothing.
         for kind in Kind::ALL {
-            assert!(counts.get(kind.name()).is_some_and(|times| *times > 100), "{} hardly ever worked: {counts:#?}", kind.name());
+            assert!(
+                counts.get(kind.name()).is_some_and(|times| *times > 100),
+                "{} hardly ever worked: {counts:#?}",
+                kind.name()
+            );
         }
         for what in ["packs deleted", "late commits refused", "killed", "healed", "promises kept", "guards refused"] {
             assert!(counts.get(what).is_some_and(|times| *times > 20), "{what} hardly ever: {counts:#?}");

@@ -199,7 +199,10 @@ async fn a_clock_that_jumps_removes_nothing_and_runs_a_slot_once() {
         let backups = world.backups("shop").await;
         let newest = backups.last().unwrap();
         assert!(newest.proven_at().is_some(), "{jump}: after the clock is right again nights are proven as before");
-        assert!(count(world.tasks().await) >= made + 2, "{jump}: the nights after the clock was right again are missing");
+        assert!(
+            count(world.tasks().await) >= made + 2,
+            "{jump}: the nights after the clock was right again are missing"
+        );
     }
 }
 

@@ -152,7 +152,8 @@ async fn answer(
         disturbed.wish.filter(|(wished, _)| *wished == number).map(|(_, how)| how)
     };
     let busy = || {
-        let text = "<?xml version=\"1.0\"?><Error><Code>SlowDown</Code><Message>put there by the test</Message></Error>";
+        let text =
+            "<?xml version=\"1.0\"?><Error><Code>SlowDown</Code><Message>put there by the test</Message></Error>";
         hyper::Response::builder().status(503).body(s3s::Body::from(text.to_owned()))
     };
     if how == Some(Disturbance::Busy) {

@@ -3,7 +3,7 @@
 use super::{Agent, World};
 use crate::error::Error;
 use crate::http;
-use crate::stop::{self, StopReason, Stop};
+use crate::stop::{self, Stop, StopReason};
 use crate::systemd::{Environment, Systemd};
 use jiff::{SignedDuration, Timestamp};
 use shared::model::DatabaseName;
@@ -50,7 +50,8 @@ async fn live(world: &Arc<World>, until_idle: bool, shutdown: &Stop) -> Result<(
     let serving = serve(world, shutdown).await?;
     warn_of_twins(world).await;
     let mut agent = Agent::new(world.clone());
-    let mut chores = Chores { world: world.clone(), delivering: JoinSet::new(), refreshed: None, counted: None, tidied: None };
+    let mut chores =
+        Chores { world: world.clone(), delivering: JoinSet::new(), refreshed: None, counted: None, tidied: None };
     let systemd = Systemd::connect(&Environment::of_process());
     systemd.ready();
     loop {

@@ -39,7 +39,12 @@ impl Entry {
             }
         }
         let schedule = policies.prune.schedule.clone();
-        entries.push(Entry { name: schedule_name(TaskKind::Prune, None), kind: TaskKind::Prune, target: None, schedule });
+        entries.push(Entry {
+            name: schedule_name(TaskKind::Prune, None),
+            kind: TaskKind::Prune,
+            target: None,
+            schedule,
+        });
         entries
     }
 
@@ -50,7 +55,8 @@ impl Entry {
         // After a clock that ran ahead, the slots of its time must not keep the right ones away. Ids of slots see to
         // it that none is done twice.
         let since = if since > now + TOLERANCE {
-            let interval = SignedDuration::try_from(self.schedule.interval(now)).unwrap_or(SignedDuration::from_hours(24));
+            let interval =
+                SignedDuration::try_from(self.schedule.interval(now)).unwrap_or(SignedDuration::from_hours(24));
             nominal.checked_sub(interval).ok()?
         } else {
             since

@@ -24,7 +24,8 @@ impl Agent {
     pub async fn refresh_status(&mut self, database: &DatabaseName) -> bool {
         let found = async {
             let repository = self.world.repository().await?;
-            status::of_all(&repository, &self.world.policies, self.record.as_deref(), std::slice::from_ref(database)).await
+            status::of_all(&repository, &self.world.policies, self.record.as_deref(), std::slice::from_ref(database))
+                .await
         };
         let found = patiently(found).await;
         self.problems.store = match found {

@@ -85,8 +85,13 @@ impl Drill {
         let header = &chosen.manifest.header;
         let configured = config.scratch_url(&named.name).map_err(Error::from)?;
         let raw_bytes = header.raw_bytes;
-        let scratch =
-            scratch::scratch(header.engine, &named.name, scratch.or(configured), named.url.as_ref(), &std::env::temp_dir())?;
+        let scratch = scratch::scratch(
+            header.engine,
+            &named.name,
+            scratch.or(configured),
+            named.url.as_ref(),
+            &std::env::temp_dir(),
+        )?;
         say!("drill: restoring {}/{} into a scratch database", header.database, header.id);
         let recorded = Recorded::begin(global, config, TaskKind::Drill, Some(&named.name)).await?;
         let started = Instant::now();

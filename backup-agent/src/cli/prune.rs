@@ -37,7 +37,8 @@ impl Prune {
         if grace < MIN_GRACE {
             return Err(Failure::Usage("the grace time is at least 24h: running backups rely on it".into()));
         }
-        let GuardOptions { intervals, spool } = Policies::of(&config).map_err(Error::from)?.guards(&config, Timestamp::now());
+        let GuardOptions { intervals, spool } =
+            Policies::of(&config).map_err(Error::from)?.guards(&config, Timestamp::now());
         let options = PruneOptions { grace, intervals, spool };
         let repository = global.repository(&config).await?;
         let found = plan(&repository, &options).await?;

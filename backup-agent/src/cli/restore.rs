@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use shared::connect;
 use shared::engine::LoadOptions;
-use shared::model::{At, DatabaseName, DatabaseUrl, parse_at, TaskKind};
+use shared::model::{At, DatabaseName, DatabaseUrl, TaskKind, parse_at};
 use std::sync::Arc;
 use std::time::Instant;
 

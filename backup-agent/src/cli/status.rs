@@ -90,7 +90,12 @@ fn print(status: &DatabaseStatus, now: Timestamp) {
         put_line(&format!("  next drill   {}", text::moment(at)));
     }
     if let Some(error) = &status.last_error {
-        put_line(&format!("  last error   {} of {}: {}", error.kind, text::moment(error.at), text::name(&error.message)));
+        put_line(&format!(
+            "  last error   {} of {}: {}",
+            error.kind,
+            text::moment(error.at),
+            text::name(&error.message)
+        ));
     }
 }
 

@@ -55,8 +55,10 @@ impl Repository {
             chunks.sort_by_key(|chunk| (chunk.offset, chunk.id));
             chunks.dedup_by_key(|chunk| (chunk.offset, chunk.id));
         }
-        let checks: Vec<_> =
-            needed.into_values().map(|(pack, chunks, codec)| self.check_and_mark(pack, chunks, codec, advance)).collect();
+        let checks: Vec<_> = needed
+            .into_values()
+            .map(|(pack, chunks, codec)| self.check_and_mark(pack, chunks, codec, advance))
+            .collect();
         let mut damage: BTreeMap<&str, String> = BTreeMap::new();
         let mut result = Verification::default();
         let mut checks = std::pin::pin!(stream::iter(checks).buffer_unordered(PARALLEL));

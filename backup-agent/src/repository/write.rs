@@ -339,10 +339,7 @@ impl Repository {
     pub async fn check_packs(&self, manifest: &Manifest) -> Result<(), Error> {
         use futures_util::{StreamExt, TryStreamExt, stream};
         let looks: Vec<_> = manifest.packs.iter().map(|pack| self.check_pack(pack)).collect();
-        stream::iter(looks)
-            .buffer_unordered(8)
-            .try_collect::<()>()
-            .await
+        stream::iter(looks).buffer_unordered(8).try_collect::<()>().await
     }
 
     async fn check_pack(&self, pack: &Pack) -> Result<(), Error> {

@@ -92,12 +92,7 @@ impl<D: Database> TaskLog for Record<D> {
         Ok(claimed)
     }
 
-    async fn claim(
-        &self,
-        worker: &Worker,
-        wanted: &Wanted,
-        lease: Duration,
-    ) -> Result<Option<Claimed>, TaskLogError> {
+    async fn claim(&self, worker: &Worker, wanted: &Wanted, lease: Duration) -> Result<Option<Claimed>, TaskLogError> {
         let asked = Arc::new((worker.clone(), wanted.clone()));
         let claimed = self.run(Mode::Write, move |s| {
             let asked = asked.clone();

@@ -153,7 +153,9 @@ async fn time_that_really_passed_is_no_jump_asleep_or_awake() {
 
 #[tokio::test]
 async fn after_a_start_of_the_machine_more_than_two_intervals_count_as_a_jump() {
-    for (interval, passed, refused) in [(None, 47, false), (None, 49, true), (Some(DAY * 7), 24 * 13, false), (Some(DAY * 7), 24 * 15, true)] {
+    for (interval, passed, refused) in
+        [(None, 47, false), (None, 49, true), (Some(DAY * 7), 24 * 13, false), (Some(DAY * 7), 24 * 15, true)]
+    {
         let world = World::new().await;
         world.backup().await;
         let mut options = world.options();

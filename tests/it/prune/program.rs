@@ -53,7 +53,9 @@ fn a_backup_goes_comes_back_and_goes_for_good() {
     assert!(!agent.ok(&["list"]).stdout.contains(&old));
     let trash = agent.ok(&["list", "--trash"]).stdout;
     assert!(trash.contains(&old) && trash.contains("can come back until"), "{trash}");
-    for command in [&["verify", &*old][..], &["restore", &old, "--into", "sqlite:x.db"], &["show", &old], &["hold", &old]] {
+    for command in
+        [&["verify", &*old][..], &["restore", &old, "--into", "sqlite:x.db"], &["show", &old], &["hold", &old]]
+    {
         let run = agent.run(command).expect_code(3);
         assert!(run.stderr.contains("was forgotten") && run.stderr.contains(&format!("unforget {old}")), "{run:?}");
     }
@@ -121,7 +123,8 @@ fn killed_everywhere(agent: &Agent, command: &[&str], check: impl Fn(&Agent)) {
     let mut points = 0;
     for at in 1..100 {
         fresh();
-        let killed = agent.command(command).env("HOLDFAST_CRASH_AT", at.to_string()).output().unwrap().status.code().is_none();
+        let killed =
+            agent.command(command).env("HOLDFAST_CRASH_AT", at.to_string()).output().unwrap().status.code().is_none();
         if !killed {
             break;
         }

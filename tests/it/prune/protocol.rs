@@ -163,7 +163,8 @@ struct SuspendAt {
 #[async_trait]
 impl Store for SuspendAt {
     async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<(), StoreError> {
-        let time = if key.starts_with(self.prefix) { std::mem::take(&mut *self.time.lock().unwrap()) } else { Duration::ZERO };
+        let time =
+            if key.starts_with(self.prefix) { std::mem::take(&mut *self.time.lock().unwrap()) } else { Duration::ZERO };
         if self.before {
             self.clock.suspend(time);
         }

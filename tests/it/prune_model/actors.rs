@@ -207,7 +207,8 @@ impl Model {
         };
         let time = Duration::from_secs(60 * minutes + 1 + self.random.below(30));
         // Now and then one host sleeps through it.
-        let asleep = if self.random.below(5) == 0 { self.random.below(self.hosts.len() as u64) as usize } else { usize::MAX };
+        let asleep =
+            if self.random.below(5) == 0 { self.random.below(self.hosts.len() as u64) as usize } else { usize::MAX };
         self.world.lock().unwrap().note(format!("{time:?} pass"));
         for (at, host) in self.hosts.iter().enumerate() {
             if at == asleep { host.suspend(time) } else { host.advance(time) }
@@ -314,7 +315,8 @@ impl Model {
 
     /// Lets one actor go on for a while.
     async fn schedule(&mut self, operation: usize) -> Done {
-        let awake: Vec<usize> = (0..self.running.len()).filter(|at| self.running[*at].asleep_until <= operation).collect();
+        let awake: Vec<usize> =
+            (0..self.running.len()).filter(|at| self.running[*at].asleep_until <= operation).collect();
         if let Some(at) = self.random.pick(&awake).copied() {
             let budget = self.budget() + 1;
             self.grant(self.running[at].actor, budget);
@@ -327,7 +329,9 @@ impl Model {
         let mut world = self.world.lock().unwrap();
         let actor = &mut world.actors[actor];
         actor.budget = budget;
-        while actor.budget > 0 && let Some(go) = actor.waiting.pop_front() {
+        while actor.budget > 0
+            && let Some(go) = actor.waiting.pop_front()
+        {
             actor.budget -= 1;
             let _ = go.send(());
         }
@@ -357,7 +361,12 @@ impl Model {
             let running = self.running.swap_remove(at);
             let result = running.task.await.map_err(|error| format!("an actor panicked: {error}"))?;
             let mut world = self.world.lock().unwrap();
-            world.note(format!("actor {} ends {:?}: {:?}", running.actor, running.kind, result.as_ref().err().map(ToString::to_string)));
+            world.note(format!(
+                "actor {} ends {:?}: {:?}",
+                running.actor,
+                running.kind,
+                result.as_ref().err().map(ToString::to_string)
+            ));
             match result {
                 Ok(()) => world.count(running.kind.name()),
                 Err(error) => {
@@ -487,7 +496,8 @@ impl Model {
                 Some("packs") => !needed.contains(key.rsplit('/').next().unwrap()),
                 Some("trash") => {
                     let name = key.strip_prefix("trash/").unwrap().rsplit_once('/').unwrap().0;
-                    world.exists(name) || !world.objects.keys().any(|key| key.starts_with(&format!("marks/{name}/hold-")))
+                    world.exists(name)
+                        || !world.objects.keys().any(|key| key.starts_with(&format!("marks/{name}/hold-")))
                 }
                 Some("leases") => true,
                 Some("marks") => {

@@ -103,7 +103,9 @@ impl World {
 
     /// Backups with a manifest.
     pub fn backups(&self) -> Vec<Name> {
-        self.keys("backups/").filter_map(|key| Some(key.strip_prefix("backups/")?.rsplit_once('/')?.0.to_owned())).collect()
+        self.keys("backups/")
+            .filter_map(|key| Some(key.strip_prefix("backups/")?.rsplit_once('/')?.0.to_owned()))
+            .collect()
     }
 
     /// Backups in the trash only, that can still be brought back for so long, if all was right with them.
@@ -220,13 +222,17 @@ impl World {
             return;
         }
         let database = name.split_once('/').unwrap().0.to_owned();
-        let others: Vec<Name> =
-            self.backups().into_iter().filter(|other| other.starts_with(&format!("{database}/")) && other != name).collect();
+        let others: Vec<Name> = self
+            .backups()
+            .into_iter()
+            .filter(|other| other.starts_with(&format!("{database}/")) && other != name)
+            .collect();
         if self.is_proven(name) && !others.iter().any(|other| self.is_proven(other)) {
             self.violate(format!("{name} was the last proven backup"));
         }
         // Whoever forgets takes the verified mark first, so the last complete one is missed here only by its others.
-        if !others.is_empty() && !others.iter().any(|other| self.is_complete(other)) && !self.packs_of(name).is_empty() {
+        if !others.is_empty() && !others.iter().any(|other| self.is_complete(other)) && !self.packs_of(name).is_empty()
+        {
             let was_good = self.promised.values().any(|(promised, _)| promised == name) && !self.is_damaged(name);
             if was_good {
                 self.violate(format!("{name} was the last complete backup"));

@@ -34,7 +34,8 @@ async fn the_most_urgent_due_task_of_the_wanted_kinds_comes_first(world: &World)
     assert_eq!(log.claim(&worker(), &Wanted::kinds(&[TaskKind::Prune]), LONG).await.unwrap(), None);
     let me = worker();
     for at in [1, 0, 3, 4] {
-        let claimed = log.claim(&me, &Wanted::kinds(&[TaskKind::Backup, TaskKind::Verify]), LONG).await.unwrap().unwrap();
+        let claimed =
+            log.claim(&me, &Wanted::kinds(&[TaskKind::Backup, TaskKind::Verify]), LONG).await.unwrap().unwrap();
         assert_eq!(claimed.task.job_id, tasks[at]);
         assert_eq!((claimed.task.state, claimed.task.attempt, claimed.is_recovery), (TaskState::Running, 1, false));
         assert_eq!((claimed.lease.epoch, claimed.lease.worker.as_str()), (1, me.id.as_str()));
