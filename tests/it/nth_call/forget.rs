@@ -10,6 +10,9 @@ use tests::store_files::StoreFiles;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
+/// Judges what a call that failed left: the store, what the work said, and which call it was.
+type Judge<'a> = dyn Fn(&StoreFiles, &Result<(), Error>, &str) + 'a;
+
 /// A directory store with some backups of one file, the oldest first.
 struct Stored {
     folder: tempfile::TempDir,
@@ -42,7 +45,7 @@ impl Stored {
     }
 
     /// Lets `work` fail at every call, each time on a copy, and looks at each outcome; then does it undisturbed.
-    async fn every_call<W>(&self, work: &W, judge: &dyn Fn(&StoreFiles, &Result<(), Error>, &str))
+    async fn every_call<W>(&self, work: &W, judge: &Judge<'_>)
     where
         W: AsyncFn(Arc<dyn Store>, &Path) -> Result<(), Error>,
     {
