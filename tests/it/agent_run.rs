@@ -161,9 +161,7 @@ fn a_slot_of_a_schedule_is_met_and_not_twice() {
     ));
     let running = agent.start(&["run"]);
     let count = || agent.json(&["list"]).as_array().map_or(0, Vec::len);
-    wait_for("the first backup", || {
-        agent.store_dir().join("holdfast.json").exists().then(&count).filter(|n| *n > 0)
-    });
+    wait_for("the first backup", || agent.store_dir().join("holdfast.json").exists().then(&count).filter(|n| *n > 0));
     // The next full minute.
     let began = Instant::now();
     while count() < 2 {

@@ -14,6 +14,13 @@ fn shop(word: &str) -> TestFile {
     file
 }
 
+/// The arguments of a backup on another host: one with a record of its own, which knows nothing of this one's tasks.
+fn from_another_host(agent: &Agent, file: &TestFile) -> [String; 4] {
+    let config = agent.home().join("another-host.toml");
+    std::fs::write(&config, "[state]\nurl = \"sqlite:another-host.db\"\n").unwrap();
+    ["--config".into(), config.display().to_string(), "backup".into(), file.url()]
+}
+
 /// Puts other rows in the place of all there are, so that nothing stored before is of use.
 fn fill(file: &TestFile, word: &str) {
     file.sqlite3(&format!(

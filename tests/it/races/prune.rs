@@ -26,7 +26,7 @@ fn suspended_writer() -> Suspended {
     let dump = source.dump_text();
     let writer = agent.start_and_stop_at("backup: before the manifest", &["backup", &source.url()]);
     fill(&source, "two");
-    let newest = id_of(agent.run(&["backup", &source.url()]));
+    let newest = id_of(agent.run(&from_another_host(&agent, &source)));
     let newest_dump = source.dump_text();
     let (old, new) = (store.manifest(&parent).packs, store.manifest(&newest).packs);
     assert!(old.is_disjoint(&new), "the newest must not keep the parent's packs: {old:?} {new:?}");

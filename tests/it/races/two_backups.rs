@@ -9,7 +9,7 @@ fn two_backups_started_at_once_both_end_well() {
     for round in 0..4 {
         // A new store each time, so that both also make the repository.
         let agent = Agent::new();
-        let both = [(); 2].map(|()| agent.start(&["backup", &source.url()]));
+        let both = [agent.start(&["backup", &source.url()]), agent.start(&from_another_host(&agent, &source))];
         let [a, b] = both.map(|running| id_of(running.wait()));
         assert_ne!(a, b, "round {round}");
         let store = StoreFiles::at(&agent.store_dir());
@@ -22,12 +22,28 @@ fn two_backups_started_at_once_both_end_well() {
 }
 
 #[test]
+fn of_two_backups_with_one_record_the_second_is_refused_until_the_first_has_ended() {
+    let source = shop("one");
+    let agent = Agent::new();
+    let slow = agent.start_and_stop_at("backup: before the manifest", &["backup", &source.url()]);
+    let refused = agent.run(&["backup", &source.url()]).expect_code(3);
+    assert!(refused.stderr.contains("shop is being worked on by job"), "{}", refused.stderr);
+    slow.signal("CONT");
+    id_of(slow.wait());
+    id_of(agent.run(&["backup", &source.url()]));
+    // A killed one holds nothing up.
+    agent.killed_at("backup: before the manifest", &["backup", &source.url()]);
+    id_of(agent.run(&["backup", &source.url()]));
+    assert_eq!(listed(&agent).len(), 3);
+}
+
+#[test]
 fn a_backup_overtaken_by_another_one_ends_well() {
     for label in ["init: before the configuration", "init: after the configuration", "backup: before the manifest"] {
         let source = shop("one");
         let (agent, early) = (Agent::new(), source.dump_text());
         let slow = agent.start_and_stop_at(label, &["backup", &source.url()]);
-        let quick = id_of(agent.run(&["backup", &source.url()]));
+        let quick = id_of(agent.run(&from_another_host(&agent, &source)));
         slow.signal("CONT");
         let slow = id_of(slow.wait());
         assert_ne!(slow, quick, "{label}");
