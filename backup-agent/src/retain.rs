@@ -39,7 +39,7 @@ pub async fn plan(
             "give it retention = { … }, or name the backups to forget",
         ));
     };
-    let candidates: Vec<Candidate> = repository.backups(database).await?.iter().map(candidate).collect();
+    let candidates: Vec<Candidate> = repository.backups_given_out(database).await?.iter().map(candidate).collect();
     let verdicts = retention.plan(&candidates, repository.clock().now(), &policy.zone()).into_iter();
     let verdicts = verdicts
         .map(|verdict| forget::Verdict { id: verdict.id, keep: verdict.keep, reasons: verdict.reasons })
