@@ -9,6 +9,8 @@ use tests::agent::{Agent, Run, Running};
 use tests::fixtures;
 use tests::sqlite::TestFile;
 
+/// Once a year: what happens is the first backup, which a database without any gets at once.
+const RARELY: &str = "schedule = { cron = \"0 0 1 1 *\" }";
 /// Every minute, so that a start finds a slot behind it and the next one soon.
 const OFTEN: &str = "schedule = { cron = \"* * * * *\" }";
 
@@ -54,7 +56,8 @@ fn http_get(port: u16, path: &str) -> Option<(u16, String)> {
 #[test]
 fn a_database_without_a_backup_gets_one_that_is_proven_and_recorded() {
     let shop = fixtures::sqlite("chinook.sqlite");
-    let agent = agent_with(&format!("[agent]\nlisten = \"off\"\n[database.shop]\nurl = \"{}\"\n{OFTEN}\n", shop.url()));
+    let agent =
+        agent_with(&format!("[agent]\nlisten = \"off\"\n[database.shop]\nurl = \"{}\"\n{RARELY}\n", shop.url()));
     until_idle(&agent).expect_code(0);
     let backups = agent.json(&["list"]);
     assert_eq!(backups.as_array().unwrap().len(), 1, "{backups}");
@@ -82,7 +85,8 @@ fn a_database_without_a_backup_gets_one_that_is_proven_and_recorded() {
 #[test]
 fn a_restore_by_timestamp_needs_only_the_store() {
     let shop = fixtures::sqlite("chinook.sqlite");
-    let agent = agent_with(&format!("[agent]\nlisten = \"off\"\n[database.shop]\nurl = \"{}\"\n{OFTEN}\n", shop.url()));
+    let agent =
+        agent_with(&format!("[agent]\nlisten = \"off\"\n[database.shop]\nurl = \"{}\"\n{RARELY}\n", shop.url()));
     until_idle(&agent).expect_code(0);
     for file in ["holdfast-state.db", "holdfast-state.db-wal", "holdfast-state.db-shm", "holdfast.toml"] {
         let _ = std::fs::remove_file(agent.home().join(file));
@@ -98,7 +102,8 @@ fn a_restore_by_timestamp_needs_only_the_store() {
 #[test]
 fn a_night_without_the_record_makes_its_backup_and_says_so() {
     let shop = fixtures::sqlite("chinook.sqlite");
-    let agent = agent_with(&format!("[agent]\nlisten = \"off\"\n[database.shop]\nurl = \"{}\"\n{OFTEN}\n", shop.url()));
+    let agent =
+        agent_with(&format!("[agent]\nlisten = \"off\"\n[database.shop]\nurl = \"{}\"\n{RARELY}\n", shop.url()));
     // A directory where the record should be.
     std::fs::create_dir(agent.home().join("holdfast-state.db")).unwrap();
     let run = until_idle(&agent).expect_code(0);
@@ -116,7 +121,7 @@ fn the_agent_tells_systemd_and_whoever_asks_and_ends_at_a_signal() {
     let shop = fixtures::sqlite("chinook.sqlite");
     let port = free_port();
     let agent = agent_with(&format!(
-        "[agent]\nlisten = \"127.0.0.1:{port}\"\n[database.shop]\nurl = \"{}\"\n{OFTEN}\n",
+        "[agent]\nlisten = \"127.0.0.1:{port}\"\n[database.shop]\nurl = \"{}\"\n{RARELY}\n",
         shop.url()
     ));
     let socket_path = agent.home().join("notify.sock");
@@ -185,8 +190,8 @@ fn one_hung_database_does_not_starve_the_others() {
     let shop = fixtures::sqlite("chinook.sqlite");
     let agent = agent_with(&format!(
         "[agent]\nlisten = \"off\"\nparallel = 1\ndeadline = \"3s\"\n\
-         [database.a-hung]\nurl = \"postgres://x@127.0.0.1:{port}/x\"\n{OFTEN}\n\
-         [database.shop]\nurl = \"{}\"\n{OFTEN}\n",
+         [database.a-hung]\nurl = \"postgres://x@127.0.0.1:{port}/x\"\n{RARELY}\n\
+         [database.shop]\nurl = \"{}\"\n{RARELY}\n",
         shop.url()
     ));
     let running = agent.start(&["run"]);
@@ -230,7 +235,7 @@ fn two_names_of_one_database_are_named_and_never_worked_on_at_once() {
     let link = shop.folder().join("green.db");
     std::os::unix::fs::symlink(shop.path(), &link).unwrap();
     let agent = agent_with(&format!(
-        "[agent]\nlisten = \"off\"\nparallel = 2\n[database.blue]\nurl = \"{}\"\n{OFTEN}\n[database.green]\nurl = \"sqlite:{}\"\n{OFTEN}\n",
+        "[agent]\nlisten = \"off\"\nparallel = 2\n[database.blue]\nurl = \"{}\"\n{RARELY}\n[database.green]\nurl = \"sqlite:{}\"\n{RARELY}\n",
         shop.url(),
         link.display()
     ));
