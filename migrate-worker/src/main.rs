@@ -1,4 +1,4 @@
-//! The program `migrate-worker`: migrations that can always go back. Still to come; it does nothing yet.
+//! The program `migrate-worker`; see the library of the same name.
 
 use std::process::ExitCode;
 

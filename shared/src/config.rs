@@ -3,8 +3,8 @@
 mod sections;
 
 pub use sections::{
-    AgentConfig, DatabaseConfig, Drills, NotifyConfig, NotifyOn, PruneConfig, RetentionConfig, ScheduleConfig,
-    StateConfig, StoreConfig, Time,
+    AgentConfig, DatabaseConfig, Drills, MigrationsConfig, NotifyConfig, NotifyOn, PruneConfig, RetentionConfig,
+    RunnerKind, ScheduleConfig, StateConfig, StoreConfig, Time,
 };
 
 use crate::model::{DatabaseName, DatabaseUrl, InvalidUrl, Secret};
@@ -153,8 +153,31 @@ impl Config {
 
     /// Scratch address of a configured database, where it has one.
     pub fn scratch_url(&self, name: &DatabaseName) -> Result<Option<DatabaseUrl>, ConfigError> {
-        let scratch = self.databases.get(name).and_then(|database| database.scratch_url.as_ref());
-        scratch.map(|url| self.parse_url(&format!("scratch_url of [database.{name}]"), url.reveal())).transpose()
+        let Some(database) = self.databases.get(name) else { return Ok(None) };
+        let (env, file) = (database.scratch_url_env.as_deref(), database.scratch_url_file.as_deref());
+        self.other_url(&format!("scratch_url of [database.{name}]"), database.scratch_url.as_ref(), env, file)
+    }
+
+    /// Address by which a configured database is fenced, where it has one of its own.
+    pub fn admin_url(&self, name: &DatabaseName) -> Result<Option<DatabaseUrl>, ConfigError> {
+        let Some(database) = self.databases.get(name) else { return Ok(None) };
+        let (env, file) = (database.admin_url_env.as_deref(), database.admin_url_file.as_deref());
+        self.other_url(&format!("admin_url of [database.{name}]"), database.admin_url.as_ref(), env, file)
+    }
+
+    fn other_url(
+        &self,
+        what: &str,
+        plain: Option<&Secret>,
+        env: Option<&str>,
+        file: Option<&Path>,
+    ) -> Result<Option<DatabaseUrl>, ConfigError> {
+        let given = [plain.is_some(), env.is_some(), file.is_some()];
+        if given.iter().filter(|given| **given).count() > 1 {
+            return Err(ConfigError::Value(format!("{what}: give at most one of it, its _env and its _file")));
+        }
+        let text = self.value(what, plain.map(|secret| secret.reveal().to_owned()), env, file)?;
+        text.map(|text| self.parse_url(what, &text)).transpose()
     }
 
     /// The key that signs the messages of a webhook, as it is written (`whsec_…`).

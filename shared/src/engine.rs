@@ -304,6 +304,9 @@ pub trait Engine: Send + Sync {
     /// fits none or more than one.
     fn tables_meant(&self, source: &dyn DumpSource, typed: &[String]) -> Result<Vec<String>, EngineError>;
 
+    /// Runs one query that only reads, and returns its rows as text, NULL as none. For small answers.
+    async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, EngineError>;
+
     /// Begins a restore into this database, which must not exist or be empty; removes what an earlier, unfinished
     /// restore into it left behind. Refuses without touching anything where the target is not empty or is a template.
     async fn aside(&self, source: &dyn DumpSource) -> Result<Box<dyn Aside>, EngineError>;

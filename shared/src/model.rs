@@ -6,7 +6,9 @@ mod database;
 mod fault;
 mod fingerprint;
 mod moment;
+mod profile;
 mod secret;
+mod step;
 mod task;
 
 pub use backup_id::{BackupId, InvalidBackupId};
@@ -15,5 +17,7 @@ pub use database::{DatabaseName, DatabaseUrl, EngineKind, Identity, InvalidName,
 pub use fault::Class;
 pub use fingerprint::{Difference, DifferenceKind, Fingerprint, LargeObject, RowSum, SequenceState, TableFingerprint};
 pub use moment::{At, InvalidAt, parse_at};
+pub use profile::{ColumnProfile, Profile, TableProfile, ValueSum};
 pub use secret::Secret;
+pub use step::{Phase, StepNote};
 pub use task::{JobId, NewTask, Slot, Task, TaskDoor, TaskEvent, TaskKind, TaskReport, TaskState};

@@ -18,7 +18,7 @@ mod submit;
 mod tidy;
 mod worker;
 
-use crate::model::{Class, DatabaseName, JobId, NewTask, Task, TaskEvent, TaskKind, TaskReport, TaskState};
+use crate::model::{Class, DatabaseName, JobId, NewTask, StepNote, Task, TaskEvent, TaskKind, TaskReport, TaskState};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -220,6 +220,39 @@ pub trait TaskLog: Send + Sync {
     fn describe(&self) -> String;
 }
 
+/// What a tool printed while it did a step of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskOutput {
+    /// The step.
+    pub step: String,
+    /// When it was written down.
+    pub at: Timestamp,
+    /// Head and tail of it, without secrets; at most 1 MiB each.
+    pub text: String,
+}
+
+/// The steps of the tasks that must be finished or taken back, never left half done: their second journal.
+#[async_trait]
+pub trait StepLog: Send + Sync {
+    /// Writes a note of the journal down; the same note twice is one. Fails with [`TaskLogError::LeaseLost`].
+    async fn note_step(&self, lease: &TaskLease, note: &StepNote) -> Result<(), TaskLogError>;
+
+    /// All notes of a task, in order.
+    async fn steps(&self, job: &JobId) -> Result<Vec<StepNote>, TaskLogError>;
+
+    /// Keeps what a tool printed at a step. Fails with [`TaskLogError::LeaseLost`].
+    async fn put_output(&self, lease: &TaskLease, step: &str, text: &str) -> Result<(), TaskLogError>;
+
+    /// What tools printed, in order.
+    async fn outputs(&self, job: &JobId) -> Result<Vec<TaskOutput>, TaskLogError>;
+
+    /// Who holds the task's lease or held it last, and whether that process is certainly gone.
+    async fn holder(&self, job: &JobId) -> Result<Option<(Worker, bool)>, TaskLogError>;
+
+    /// Takes a task that is stuck, to resolve it: it is `recovering` then. Fails with [`TaskLogError::NotStuck`].
+    async fn take_stuck(&self, job: &JobId, worker: &Worker, lease: Duration) -> Result<Claimed, TaskLogError>;
+}
+
 /// What went wrong at the record.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskLogError {
@@ -265,6 +298,14 @@ pub enum TaskLogError {
     /// There is no such task.
     #[error("there is no job {0}")]
     Unknown(JobId),
+    /// The task is not stuck.
+    #[error("job {job} is {state}, not stuck")]
+    NotStuck {
+        /// The task.
+        job: JobId,
+        /// What it is.
+        state: TaskState,
+    },
     /// What is recorded is not what was written.
     #[error("{place}: {message}")]
     Damaged {

@@ -3,6 +3,7 @@
 use crate::model::Secret;
 use jiff::SignedDuration;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -140,8 +141,21 @@ pub struct DatabaseConfig {
     pub url_env: Option<String>,
     /// File that holds the address.
     pub url_file: Option<PathBuf>,
-    /// Address of a database that `drill` may create and drop.
+    /// Address by which the database is fenced: it may create, rename and close databases. Default: `url`.
+    pub admin_url: Option<Secret>,
+    /// Name of the environment variable that holds it.
+    pub admin_url_env: Option<String>,
+    /// File that holds it.
+    pub admin_url_file: Option<PathBuf>,
+    /// Address of a database that drills may create and drop; rehearsals make databases of other names on its server.
+    /// Default: `url`'s server.
     pub scratch_url: Option<Secret>,
+    /// Name of the environment variable that holds it.
+    pub scratch_url_env: Option<String>,
+    /// File that holds it.
+    pub scratch_url_file: Option<PathBuf>,
+    /// How the database is migrated. Default: it is not.
+    pub migrations: Option<MigrationsConfig>,
     /// When the agent makes a backup. Default: never.
     pub schedule: Option<ScheduleConfig>,
     /// What is kept. Default: everything.
@@ -152,6 +166,47 @@ pub struct DatabaseConfig {
     /// Who is told.
     #[serde(default)]
     pub notify: NotifyConfig,
+}
+
+/// A migration tool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunnerKind {
+    /// A directory of SQL files, as sqlx has them; run by Holdfast itself.
+    Sql,
+    /// Alembic.
+    Alembic,
+}
+
+/// `[database.<name>.migrations]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MigrationsConfig {
+    /// The tool.
+    pub runner: RunnerKind,
+    /// Where the migrations lie: the SQL files; for Alembic the directory of `alembic.ini`.
+    pub directory: PathBuf,
+    /// Where the tool is started. Default: `directory`.
+    pub workdir: Option<PathBuf>,
+    /// Program and first arguments, for a virtual environment. Default: `["alembic"]`.
+    pub program: Option<Vec<String>>,
+    /// Variables of the tool's environment. `{url}`, `{sqlalchemy_url}`, `{path}`, `{host}`, `{port}`, `{user}`,
+    /// `{password}` and `{dbname}` stand for the database it is to work on.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Variables handed on to the tool where they are set.
+    #[serde(default)]
+    pub pass_env: Vec<String>,
+    /// The same, and without them nothing is begun.
+    #[serde(default)]
+    pub required_env: Vec<String>,
+    /// How long one run of the tool may take. Default: 1 h.
+    #[serde(default = "one_hour")]
+    pub deadline: Time,
+}
+
+fn one_hour() -> Time {
+    Time::hours(1)
 }
 
 /// When something is done again and again.

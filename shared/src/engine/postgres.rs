@@ -82,6 +82,13 @@ impl Engine for PostgresEngine {
         Ok(meant.into_iter().map(|at| facts.tables[at].qualified()).collect())
     }
 
+    async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, EngineError> {
+        let mut conn = session::connect(&self.url).await?;
+        let rows = session::texts(&mut conn, sql).await;
+        session::close(conn).await;
+        session::Doing::doing(rows, format!("{} could not be read", self.url))
+    }
+
     async fn aside(&self, source: &dyn DumpSource) -> Result<Box<dyn Aside>, EngineError> {
         let aside = aside::PostgresAside::begin(&self.url, self.folders.clone(), source).await?;
         Ok(Box::new(aside))

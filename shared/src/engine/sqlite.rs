@@ -80,10 +80,41 @@ impl Engine for SqliteEngine {
         Ok(meant.iter().map(|name| quote(name)).collect())
     }
 
+    async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, EngineError> {
+        let (path, sql) = (self.path.clone(), sql.to_owned());
+        blocking(move || {
+            let source = open_source(&path, LOCK_TIMEOUT)?;
+            let read = || -> rusqlite::Result<_> {
+                source.begin()?;
+                let rows = all_rows(&source.connection, &sql)?;
+                source.connection.execute_batch("COMMIT")?;
+                Ok(rows)
+            };
+            read().map_err(|error| sql_error(&source.path, error))
+        })
+        .await
+    }
+
     async fn aside(&self, _source: &dyn DumpSource) -> Result<Box<dyn Aside>, EngineError> {
         let path = self.path.clone();
         blocking(move || aside::SqliteAside::begin(&path)).await.map(|aside| Box::new(aside) as Box<dyn Aside>)
     }
+}
+
+/// The rows of a query as text.
+fn all_rows(connection: &rusqlite::Connection, sql: &str) -> rusqlite::Result<Vec<Vec<Option<String>>>> {
+    use rusqlite::types::ValueRef;
+    let text = |value: ValueRef| match value {
+        ValueRef::Null => None,
+        ValueRef::Integer(number) => Some(number.to_string()),
+        ValueRef::Real(number) => Some(number.to_string()),
+        ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        ValueRef::Blob(bytes) => Some(hex::encode(bytes)),
+    };
+    let mut statement = connection.prepare(sql)?;
+    let columns = statement.column_count();
+    let rows = statement.query_map([], |row| (0..columns).map(|at| row.get_ref(at).map(text)).collect())?;
+    rows.collect()
 }
 
 /// Runs SQLite's work where it may block.

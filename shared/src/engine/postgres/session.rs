@@ -6,7 +6,7 @@ use crate::model::PostgresUrl;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row, ValueRef};
 use std::time::{Duration, Instant};
 
 /// How long one attempt to connect may take.
@@ -125,6 +125,23 @@ pub(crate) async fn rows<T: DeserializeOwned>(conn: &mut PgConnection, query: &s
     let row = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(conn).await?;
     let text: String = row.try_get(0)?;
     serde_json::from_str(&text).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}
+
+/// Runs one query in a read-only transaction and returns its rows as text.
+pub(crate) async fn texts(conn: &mut PgConnection, query: &str) -> Result<Vec<Vec<Option<String>>>, sqlx::Error> {
+    exec(conn, "BEGIN READ ONLY").await?;
+    let rows = sqlx::raw_sql(AssertSqlSafe(query)).fetch_all(&mut *conn).await;
+    exec(conn, "ROLLBACK").await?;
+    let text = |row: &sqlx::postgres::PgRow, at| -> Result<Option<String>, sqlx::Error> {
+        let value = row.try_get_raw(at)?;
+        // Only the simple protocol is used here, whose values are texts.
+        if value.is_null() {
+            Ok(None)
+        } else {
+            value.as_str().map(|text| Some(text.to_owned())).map_err(sqlx::Error::Decode)
+        }
+    };
+    rows?.iter().map(|row| (0..row.len()).map(|at| text(row, at)).collect()).collect()
 }
 
 /// Runs one query that yields exactly one row.

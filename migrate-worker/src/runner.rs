@@ -1,0 +1,147 @@
+//! Migration tools as they are: how to call them, how to tell them which database, how to read the truth.
+
+use async_trait::async_trait;
+use backup_agent::stop::Stop;
+use serde::{Deserialize, Serialize};
+use shared::engine::Engine;
+use shared::model::{DatabaseUrl, JobId};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A revision the tool's directory holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    /// Its id, as the tool knows it.
+    pub id: String,
+    /// The revisions it builds on; none for a first one, several for a merge.
+    pub parents: Vec<String>,
+    /// What it says of itself, on one line.
+    pub message: String,
+    /// Whether it can be taken back.
+    pub has_downgrade: bool,
+}
+
+/// All revisions the tool's directory holds, each behind those it builds on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// The revisions.
+    pub revisions: Vec<Revision>,
+}
+
+/// Where a database stands, read from the tool's own table by a query of ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Current {
+    /// The newest applied revisions: none where nothing was applied, several where branches are.
+    pub heads: Vec<String>,
+    /// What is wrong with what the tool wrote down, a line each: an edited file, a revision nobody knows.
+    pub faults: Vec<String>,
+    /// The tool's own tables, as fingerprints name them: they change with every migration.
+    pub own_tables: Vec<String>,
+}
+
+/// Where a migration is to lead, as people write it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Goal {
+    /// `head`
+    Head,
+    /// A revision's id.
+    Revision(String),
+    /// `+n`
+    Up(u32),
+    /// `-n`
+    Down(u32),
+    /// `base`
+    Base,
+}
+
+/// Which way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Forward.
+    Upgrade,
+    /// Back.
+    Downgrade,
+}
+
+/// A migration as revisions: from where, to where, by which.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Which way.
+    pub direction: Direction,
+    /// Where the database stands.
+    pub from: Vec<String>,
+    /// Where it will stand.
+    pub to: Vec<String>,
+    /// The revisions applied or taken back, in that order.
+    pub revisions: Vec<String>,
+}
+
+/// How a tool is called.
+#[derive(Clone)]
+pub struct ToolCall {
+    /// The job: every process of the tool bears it in its environment, so that it is found again.
+    pub job: JobId,
+    /// How long the tool may take.
+    pub deadline: Duration,
+    /// Ends it early.
+    pub stop: Stop,
+    /// Hears of the process when it has begun, before anything of it is waited for.
+    pub begun: Arc<dyn Fn(ToolProcess) + Send + Sync>,
+}
+
+/// A process of a tool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolProcess {
+    /// Process id, and the id of its group.
+    pub pid: u32,
+    /// When it began, in clock ticks since boot.
+    pub start_ticks: u64,
+}
+
+/// What a tool left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolRun {
+    /// Exit code; none where a signal ended it.
+    pub exit: Option<i32>,
+    /// Why it was ended before its time, where it was.
+    pub ended_early: Option<String>,
+    /// Standard output and standard error as they came, cut in the middle, without secrets.
+    pub output: String,
+    /// Processes of it that outlived it and were ended.
+    pub strays: usize,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// What is wrong with a tool or its directory; nothing was touched.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct RunnerError {
+    /// Facts.
+    pub message: String,
+    /// What a person can do.
+    pub hint: Option<String>,
+}
+
+/// A migration tool.
+#[async_trait]
+pub trait Runner: Send + Sync {
+    /// Its name, as the configuration has it.
+    fn name(&self) -> &'static str;
+
+    /// All revisions of its directory. Starts the tool where it must; reads no database.
+    async fn history(&self) -> Result<History, RunnerError>;
+
+    /// Where the database stands, by a query of ours; compared with `history` where the tool keeps checksums.
+    async fn current(&self, engine: &dyn Engine, history: &History) -> Result<Current, RunnerError>;
+
+    /// Asks the tool itself where the database at `url` stands: shows whether it looks where it is told to.
+    async fn probe(&self, url: &DatabaseUrl, call: &ToolCall) -> Result<Vec<String>, RunnerError>;
+
+    /// Runs the tool on the database at `url`. An exit code is no error: what it did is looked at afterwards.
+    async fn run(&self, url: &DatabaseUrl, route: &Route, call: &ToolCall) -> Result<ToolRun, RunnerError>;
+
+    /// Writes down that the database at `url` stands at `revision` without running anything.
+    async fn stamp(&self, url: &DatabaseUrl, revision: &str, call: &ToolCall) -> Result<ToolRun, RunnerError>;
+}
