@@ -9,6 +9,7 @@ mod chosen;
 mod copy;
 mod dump;
 mod fingerprint;
+pub mod live;
 mod open;
 mod private;
 mod rows;
