@@ -4,6 +4,12 @@
 //! taken back where anything fails. [`runner`] calls the tools; [`cli`] is the thin layer of commands.
 
 pub mod cli;
+pub mod effect;
+pub mod migration;
 pub mod runner;
+pub mod spec;
+pub mod story;
+pub mod worker;
+pub mod world;
 
 pub use backup_agent::error::Error;

@@ -2,14 +2,16 @@
 
 use super::Journal;
 use crate::error::Error;
+use crate::record::HeldLease;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shared::clock::Clock;
 use shared::crash_point;
 use shared::model::{JobId, Phase, StepNote};
-use shared::task_log::{TaskLease, TaskLog, TaskLogError};
+use shared::task_log::{TaskLease, TaskLog, TaskLogError, TaskProgress};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What a task has done and is about to do.
 ///
@@ -18,44 +20,42 @@ use std::sync::Arc;
 /// missed is written there later.
 pub struct Ledger {
     journal: Journal,
-    record: Arc<dyn TaskLog>,
-    lease: TaskLease,
+    held: HeldLease,
     clock: Arc<dyn Clock>,
     /// Notes up to this one are in the record.
     recorded: u64,
-    alone: bool,
 }
 
 impl Ledger {
     /// Opens the journal of a claimed task and takes over what other machines noted.
     pub async fn open(
         spool: &Path,
-        record: Arc<dyn TaskLog>,
-        lease: TaskLease,
+        held: HeldLease,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
-        let mut journal = Journal::open(spool, &lease.job_id).map_err(|error| unwritable(spool, &error))?;
-        let noted = record.steps(&lease.job_id).await?;
+        let job = held.lease.job_id;
+        let mut journal = Journal::open(spool, &job).map_err(|error| unwritable(spool, &error))?;
+        let noted = held.log.steps(&job).await?;
         let recorded = noted.last().map_or(0, |note| note.seq);
         journal.adopt(noted).map_err(|error| unwritable(spool, &error))?;
-        let mut ledger = Ledger { journal, record, lease, clock, recorded, alone: false };
+        let mut ledger = Ledger { journal, held, clock, recorded };
         ledger.catch_up().await?;
         Ok(ledger)
     }
 
     /// The task.
     pub fn job(&self) -> JobId {
-        self.lease.job_id
+        self.held.lease.job_id
     }
 
     /// The lease under which is written.
     pub fn lease(&self) -> &TaskLease {
-        &self.lease
+        &self.held.lease
     }
 
     /// The record.
     pub fn record(&self) -> &Arc<dyn TaskLog> {
-        &self.record
+        &self.held.log
     }
 
     /// All notes.
@@ -65,7 +65,7 @@ impl Ledger {
 
     /// From here on the local journal is enough: a record that cannot be reached stops nothing.
     pub fn rely_on_journal(&mut self) {
-        self.alone = true;
+        self.held.bears_silence.store(true, Ordering::SeqCst);
     }
 
     /// The newest note of a step, as what it holds; none where there is none.
@@ -99,7 +99,7 @@ impl Ledger {
             Phase::Done => "journal: after the effect, before its note",
         });
         let data = serde_json::to_value(data).map_err(|error| Error::failed(error.to_string()))?;
-        let (epoch, now) = (self.lease.epoch, self.clock.now());
+        let (epoch, now) = (self.held.lease.epoch, self.clock.now());
         let noted = self.journal.append(epoch, now, step, phase, data);
         noted.map_err(|error| Error::failed(format!("the local journal cannot be written: {error}")))?;
         crash_point::reached("journal: noted here, not yet in the record");
@@ -111,14 +111,18 @@ impl Ledger {
         Ok(())
     }
 
+    fn is_alone(&self) -> bool {
+        self.held.bears_silence.load(Ordering::SeqCst)
+    }
+
     /// Writes what the record has missed. A lost lease always ends the work.
     pub async fn catch_up(&mut self) -> Result<(), Error> {
         let missing: Vec<StepNote> =
             self.journal.notes().iter().filter(|note| note.seq > self.recorded).cloned().collect();
         for note in missing {
-            match self.record.note_step(&self.lease, &note).await {
+            match self.held.log.note_step(&self.held.lease, &note).await {
                 Ok(()) => self.recorded = note.seq,
-                Err(TaskLogError::Unavailable { place, message }) if self.alone => {
+                Err(TaskLogError::Unavailable { place, message }) if self.is_alone() => {
                     tracing::warn!(%place, message, step = note.step, "the record does not answer; the local journal is relied on");
                     return Ok(());
                 }
@@ -126,6 +130,18 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    /// Asks the record whether the task is still ours. A record that cannot be reached does not say no.
+    pub async fn still_ours(&self) -> Result<(), Error> {
+        match self.held.log.renew(&self.held.lease, self.held.time, &TaskProgress::default()).await {
+            Ok(_) => Ok(()),
+            Err(TaskLogError::Unavailable { place, message }) if self.is_alone() => {
+                tracing::warn!(%place, message, "the record does not answer; the lock at the database is relied on");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Ends the journal of a task whose end the record knows.
