@@ -7,6 +7,7 @@ mod catalog;
 mod dump;
 mod facts;
 mod large_objects;
+pub mod live;
 mod load;
 mod nodelay;
 mod preflight;
@@ -18,6 +19,11 @@ mod snapshot;
 mod texts;
 mod toc;
 mod tools;
+
+pub use live::{
+    Fence, FencePlan, FenceState, GlobalChange, Globals, LockHolder, Obstacle, PostgresLive, PostgresLock, SwapPlan,
+    Unfenced,
+};
 
 use super::{Aside, Dump, DumpOptions, DumpSink, DumpSource, Engine, EngineError, Nowhere, Probe};
 use crate::model::{EngineKind, Fingerprint, PostgresUrl};
