@@ -90,7 +90,7 @@ impl Agent {
         Agent {
             world,
             worker: Worker::here("backup-agent"),
-            wanted: Wanted { kinds: KINDS.to_vec(), targets: Some(targets) },
+            wanted: Wanted { kinds: KINDS.to_vec(), targets: Some(targets), only_lost: false },
             entries,
             record: None,
             record_tried: None,

@@ -14,6 +14,8 @@ mod record;
 mod rows;
 mod session;
 pub mod sqlite;
+mod steps;
+mod stuck;
 mod submit;
 mod tidy;
 mod worker;
@@ -61,12 +63,14 @@ pub struct Wanted {
     /// Of these databases, and such as are of none; none: of any. Several workers may share a record and know different
     /// databases.
     pub targets: Option<Vec<DatabaseName>>,
+    /// Only such as wait to be recovered.
+    pub only_lost: bool,
 }
 
 impl Wanted {
     /// Tasks of these kinds, whatever database they are of.
     pub fn kinds(kinds: &[TaskKind]) -> Self {
-        Wanted { kinds: kinds.to_vec(), targets: None }
+        Wanted { kinds: kinds.to_vec(), targets: None, only_lost: false }
     }
 }
 
@@ -113,7 +117,8 @@ pub struct TaskProgress {
 /// How a try ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ending {
-    /// A terminal state; or [`TaskState::Queued`] to be tried again, not before `again_at`.
+    /// A terminal state; [`TaskState::Queued`] to be tried again, not before `again_at`; or, of a migration or a restore,
+    /// [`TaskState::Stuck`].
     pub state: TaskState,
     /// When to try again.
     pub again_at: Option<Timestamp>,
@@ -175,19 +180,23 @@ pub enum Delivered {
 /// Every call is one transaction; calls must run to their end (not be cancelled halfway by `select!` or a timeout), which
 /// every adapter sees to by itself.
 #[async_trait]
-pub trait TaskLog: Send + Sync {
+pub trait TaskLog: StepLog {
     /// Inserts a task and its first event, and notes its slot. Fails with [`TaskLogError::Conflict`] when the id is
     /// taken by another task.
     async fn submit(&self, task: &NewTask) -> Result<Submitted, TaskLogError>;
 
     /// Inserts a task already leased to `worker`: for a command that does the work itself. Fails with
-    /// [`TaskLogError::Busy`] when another active task has the database.
+    /// [`TaskLogError::Busy`] when another active task has the database, and with [`TaskLogError::NotStuck`] when it is
+    /// to help with a task that is not stuck.
     async fn submit_claimed(&self, task: &NewTask, worker: &Worker, lease: Duration) -> Result<Claimed, TaskLogError>;
 
     /// Claims the next task that is wanted and due, or one whose holder was lost; none when there is nothing to do.
     ///
-    /// Of one database only one task of migrate, rehearse and backup is active at a time. Expired tasks and those
-    /// whose holder was lost on their last attempt are ended on the way.
+    /// Of one database only one task of migrate, rehearse, backup and restore in place (`"in_place": true` in its spec)
+    /// is active at a time. A migration or a restore whose holder was lost stays active, as `recovering`, and is handed
+    /// out before everything else under the same try. Other tasks whose holder was lost go back into the queue; expired
+    /// ones and those whose holder was lost on their last attempt are ended on the way. A task that helps with a stuck
+    /// one is handed out while that one is stuck, and expires when it no longer is.
     async fn claim(&self, worker: &Worker, wanted: &Wanted, lease: Duration) -> Result<Option<Claimed>, TaskLogError>;
 
     /// Renews a lease and tells how far the task is. Fails with [`TaskLogError::LeaseLost`].
@@ -201,6 +210,15 @@ pub trait TaskLog: Send + Sync {
 
     /// The tasks asked for, newest first.
     async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<Task>, TaskLogError>;
+
+    /// The tasks whose id is `typed` or begins with it, newest first.
+    async fn by_beginning(&self, typed: &str) -> Result<Vec<Task>, TaskLogError> {
+        let job_id = typed.parse::<JobId>().ok();
+        let mut tasks = self.tasks(&TaskFilter { job_id, ..TaskFilter::default() }).await?;
+        let wanted = typed.to_ascii_lowercase();
+        tasks.retain(|task| job_id.is_some() || task.job_id.to_string().starts_with(&wanted));
+        Ok(tasks)
+    }
 
     /// All events of a task, in order; their hash chain is checked ([`TaskLogError::Damaged`]).
     async fn events(&self, job: &JobId) -> Result<Vec<TaskEvent>, TaskLogError>;
@@ -235,22 +253,28 @@ pub struct TaskOutput {
 /// The steps of the tasks that must be finished or taken back, never left half done: their second journal.
 #[async_trait]
 pub trait StepLog: Send + Sync {
-    /// Writes a note of the journal down; the same note twice is one. Fails with [`TaskLogError::LeaseLost`].
+    /// Writes a note of the journal down, of this epoch or an earlier one; the same note twice is one.
+    ///
+    /// Fails with [`TaskLogError::LeaseLost`], and with [`TaskLogError::Damaged`] when another note stands at its place.
     async fn note_step(&self, lease: &TaskLease, note: &StepNote) -> Result<(), TaskLogError>;
 
     /// All notes of a task, in order.
     async fn steps(&self, job: &JobId) -> Result<Vec<StepNote>, TaskLogError>;
 
-    /// Keeps what a tool printed at a step. Fails with [`TaskLogError::LeaseLost`].
+    /// Keeps what a tool printed at a step; beyond 2 MiB its middle is left out. Fails with [`TaskLogError::LeaseLost`].
     async fn put_output(&self, lease: &TaskLease, step: &str, text: &str) -> Result<(), TaskLogError>;
 
     /// What tools printed, in order.
     async fn outputs(&self, job: &JobId) -> Result<Vec<TaskOutput>, TaskLogError>;
 
-    /// Who holds the task's lease or held it last, and whether that process is certainly gone.
+    /// Who holds the task's lease or held it last, and whether that process is certainly gone; none where nobody ever
+    /// held it.
     async fn holder(&self, job: &JobId) -> Result<Option<(Worker, bool)>, TaskLogError>;
 
-    /// Takes a task that is stuck, to resolve it: it is `recovering` then. Fails with [`TaskLogError::NotStuck`].
+    /// Takes a task that is stuck, to resolve it: it is `recovering` then, under its last try.
+    ///
+    /// When this holder is lost it is stuck again. Fails with [`TaskLogError::NotStuck`], and with
+    /// [`TaskLogError::Busy`] while a task that helps with it is active.
     async fn take_stuck(&self, job: &JobId, worker: &Worker, lease: Duration) -> Result<Claimed, TaskLogError>;
 }
 
@@ -279,7 +303,7 @@ pub enum TaskLogError {
     #[error("job {0} exists already and asks for something else")]
     Conflict(JobId),
     /// Another active task has the database.
-    #[error("{target} is being worked on by job {job} ({kind})")]
+    #[error("{target} {} job {job} ({kind})", busy(*state))]
     Busy {
         /// The database.
         target: DatabaseName,
@@ -287,6 +311,8 @@ pub enum TaskLogError {
         job: JobId,
         /// What it does.
         kind: TaskKind,
+        /// How far it is: running, recovering or stuck.
+        state: TaskState,
     },
     /// Somebody else has the task now; nothing was written.
     #[error("job {job} is no longer ours: its lease (epoch {epoch}) was lost")]
@@ -315,6 +341,15 @@ pub enum TaskLogError {
         /// Facts.
         message: String,
     },
+}
+
+/// Why a database is not free, up to the job's id.
+fn busy(state: TaskState) -> &'static str {
+    match state {
+        TaskState::Stuck => "is stuck since",
+        TaskState::Recovering => "is being recovered from",
+        _ => "is being worked on by",
+    }
 }
 
 impl TaskLogError {

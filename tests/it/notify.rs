@@ -5,10 +5,10 @@ use backup_agent::notify::{Limits, Notifier, Tally};
 use jiff::{SignedDuration, Timestamp};
 use shared::clock::Clock;
 use shared::config::Config;
-use shared::model::{JobId, NewTask, Task, TaskDoor, TaskEvent, TaskKind, TaskReport, TaskState};
+use shared::model::{JobId, NewTask, StepNote, Task, TaskDoor, TaskEvent, TaskKind, TaskReport, TaskState};
 use shared::task_log::{
-    Claimed, Delivered, Delivery, Ending, Renewal, Submitted, TaskFilter, TaskLease, TaskLog, TaskLogError,
-    TaskProgress, Wanted, Worker,
+    Claimed, Delivered, Delivery, Ending, Renewal, StepLog, Submitted, TaskFilter, TaskLease, TaskLog, TaskLogError,
+    TaskOutput, TaskProgress, Wanted, Worker,
 };
 use std::io::Write;
 use std::net::TcpListener;
@@ -52,6 +52,28 @@ impl Outbox {
     fn wait_for(&self, id: usize) {
         let due = self.rows.lock().unwrap()[id].due;
         self.clock.advance_to(due);
+    }
+}
+
+#[async_trait]
+impl StepLog for Outbox {
+    async fn note_step(&self, _: &TaskLease, _: &StepNote) -> Result<(), TaskLogError> {
+        unreachable!()
+    }
+    async fn steps(&self, _: &JobId) -> Result<Vec<StepNote>, TaskLogError> {
+        unreachable!()
+    }
+    async fn put_output(&self, _: &TaskLease, _: &str, _: &str) -> Result<(), TaskLogError> {
+        unreachable!()
+    }
+    async fn outputs(&self, _: &JobId) -> Result<Vec<TaskOutput>, TaskLogError> {
+        unreachable!()
+    }
+    async fn holder(&self, _: &JobId) -> Result<Option<(Worker, bool)>, TaskLogError> {
+        unreachable!()
+    }
+    async fn take_stuck(&self, _: &JobId, _: &Worker, _: Duration) -> Result<Claimed, TaskLogError> {
+        unreachable!()
     }
 }
 
@@ -138,6 +160,7 @@ fn task(kind: TaskKind, state: TaskState, clock: &FakeClock) -> Task {
         max_attempts: 3,
         door: TaskDoor::Schedule,
         requested_by: "schedule".into(),
+        stuck_job: None,
         worker: None,
         is_lapsed: false,
         cancel_requested: false,

@@ -138,6 +138,7 @@ async fn tell(
         max_attempts: task.max_attempts,
         door: task.door,
         requested_by: task.requested_by.clone(),
+        stuck_job: None,
         worker: None,
         is_lapsed: false,
         cancel_requested: false,

@@ -5,7 +5,7 @@ use crate::error::Error;
 use clap::Args;
 use shared::clock;
 use shared::connect;
-use shared::model::{DatabaseName, JobId, Task, TaskEvent};
+use shared::model::{DatabaseName, Task, TaskEvent};
 use shared::task_log::{TaskFilter, TaskLog};
 
 /// Lists tasks, newest first: when they ran, how they ended, how much they moved
@@ -69,10 +69,7 @@ impl History {
 
 /// The task whose id is or begins with `typed`.
 async fn find(log: &dyn TaskLog, typed: &str) -> Result<Task, Failure> {
-    let job_id = typed.parse::<JobId>().ok();
-    let tasks = log.tasks(&TaskFilter { job_id, ..TaskFilter::default() }).await?;
-    let wanted = typed.to_ascii_lowercase();
-    let mut found = tasks.into_iter().filter(|task| job_id.is_some() || task.job_id.to_string().starts_with(&wanted));
+    let mut found = log.by_beginning(typed).await?.into_iter();
     match (found.next(), found.next()) {
         (Some(task), None) => Ok(task),
         (Some(_), Some(_)) => Err(Failure::Usage(format!("more than one job id begins with {typed}; give more of it"))),

@@ -7,7 +7,7 @@ use crate::stop::{self, Stop, Stopper};
 use shared::clock;
 use shared::config::Config;
 use shared::connect;
-use shared::model::{DatabaseName, NewTask, TaskKind, TaskReport};
+use shared::model::{DatabaseName, NewTask, TaskKind, TaskReport, TaskState};
 use shared::task_log::{Claimed, TaskLog, TaskLogError, Worker};
 use std::sync::Arc;
 
@@ -47,6 +47,11 @@ impl Recorded {
                 let meter = Arc::new(TaskMeter::default());
                 recorded._alive = Some(KeptAlive::begin(lease, clock, None, meter, recorded.stopper.clone()));
                 recorded.record = Some((log, claimed));
+            }
+            Err(TaskLogError::Busy { target, job, kind, state: TaskState::Stuck }) => {
+                let message = TaskLogError::Busy { target, job, kind, state: TaskState::Stuck }.to_string();
+                let hint = format!("migrate-worker resolve {job}; nothing was touched");
+                return Err(Error::Refused { message, hint: Some(hint) });
             }
             Err(error @ TaskLogError::Busy { .. }) => {
                 return Err(Error::refused(

@@ -97,6 +97,14 @@ words! {
     }
 }
 
+impl TaskKind {
+    /// Whether such a task, once begun, is brought to an end or taken back whatever happens: when its holder is lost it
+    /// is recovered, never tried anew and never given up; where that does not succeed it is stuck.
+    pub fn is_saga(self) -> bool {
+        matches!(self, TaskKind::Migrate | TaskKind::Restore)
+    }
+}
+
 words! {
     /// How far a task is.
     TaskState {
@@ -188,6 +196,9 @@ pub struct NewTask {
     pub slot: Option<Slot>,
     /// Who is told of its events: names the configuration knows, see [`TaskEvent`].
     pub channels: Vec<String>,
+    /// The stuck task of the same database it is to help with; a backup or a restore only. Not part of what tells two
+    /// tasks of the same id apart.
+    pub stuck_job: Option<JobId>,
 }
 
 /// A time at which a schedule demands a task.
@@ -218,6 +229,7 @@ impl NewTask {
             labels: BTreeMap::new(),
             slot: None,
             channels: Vec::new(),
+            stuck_job: None,
         }
     }
 }
@@ -251,7 +263,9 @@ pub struct Task {
     pub door: TaskDoor,
     /// Who asked.
     pub requested_by: String,
-    /// Who works on it, or worked last.
+    /// The stuck task it is to help with.
+    pub stuck_job: Option<JobId>,
+    /// Who works on it, or worked last; none while it waits to be recovered.
     pub worker: Option<String>,
     /// Whether its lease has run out although it is active: nobody knows what becomes of it.
     pub is_lapsed: bool,

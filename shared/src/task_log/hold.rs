@@ -9,6 +9,18 @@ fn lease_lost(lease: &TaskLease) -> Fault {
     TaskLogError::LeaseLost { job: lease.job_id, epoch: lease.epoch }.into()
 }
 
+/// Fails where the lease counts no more; until this transaction ends nobody takes it away.
+pub async fn hold_fast(s: &mut dyn Session, lease: &TaskLease) -> Result<(), Fault> {
+    let held = s
+        .execute(
+            "UPDATE task_log SET lease_epoch = lease_epoch
+             WHERE job_id = $1 AND lease_epoch = $2 AND lease_worker = $3 AND state IN ('running', 'recovering')",
+            args![lease.job_id.to_string(), lease.epoch, lease.worker.as_str()],
+        )
+        .await?;
+    if held == 0 { Err(lease_lost(lease)) } else { Ok(()) }
+}
+
 /// Renews a lease; see [`super::TaskLog::renew`].
 pub async fn renew(
     s: &mut dyn Session,
@@ -43,26 +55,30 @@ pub async fn renew(
 /// Ends a try; see [`super::TaskLog::finish`].
 pub async fn finish(s: &mut dyn Session, lease: &TaskLease, ending: &Ending) -> Result<(), Fault> {
     let job = lease.job_id.to_string();
-    if !ending.state.is_terminal() && ending.state != TaskState::Queued {
-        let message = format!("job {job}: a try cannot end as {}; nothing was written", ending.state);
-        return Err(TaskLogError::Unusable { place: s.place().to_owned(), message, hint: None }.into());
-    }
     let now = s.now();
     let row = rows::find(s, &job).await?.ok_or_else(|| lease_lost(lease))?;
     let task = rows::task(&row, now).map_err(|error| s.damaged(format!("job {job}: {error}")))?;
-    // A last try is not tried again, nor is what somebody wishes to end.
+    let may_wait = ending.state == TaskState::Queued || ending.state == TaskState::Stuck && task.kind.is_saga();
+    if !ending.state.is_terminal() && !may_wait {
+        let message = format!("job {job}: a try ({}) cannot end as {}; nothing was written", task.kind, ending.state);
+        return Err(TaskLogError::Unusable { place: s.place().to_owned(), message, hint: None }.into());
+    }
+    // A last try is not tried again, nor is what somebody wishes to end. What helps with a stuck task and fails leaves
+    // that one stuck, and is no second one a person must look after.
     let state = match ending.state {
+        TaskState::Stuck if task.stuck_job.is_some() => TaskState::Failed,
         TaskState::Queued if task.cancel_requested => TaskState::Cancelled,
         TaskState::Queued if task.attempt >= task.max_attempts => TaskState::Failed,
         state => state,
     };
     let again_at = ending.again_at.filter(|_| state == TaskState::Queued);
     let report = &ending.report;
+    let outcome = (task.kind.is_saga() && state != TaskState::Queued).then_some(state.as_str());
     let changed = s
         .execute(
             "UPDATE task_log SET state = $4, again_at = $5, finished_at = $6, lease_until = NULL, step = NULL,
                  backup_id = $7, rows_done = $8, bytes_in = $9, bytes_out = $10, result = $11, error_class = $12,
-                 error_message = $13
+                 error_message = $13, outcome = $14
              WHERE job_id = $1 AND lease_epoch = $2 AND lease_worker = $3 AND state IN ('running', 'recovering')",
             args![
                 job.as_str(),
@@ -78,6 +94,7 @@ pub async fn finish(s: &mut dyn Session, lease: &TaskLease, ending: &Ending) -> 
                 report.result.as_ref().map(|value| value.to_string()).as_deref(),
                 report.error_class.as_deref(),
                 report.error_message.as_deref(),
+                outcome,
             ],
         )
         .await?;

@@ -6,12 +6,12 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 /// The steps for SQLite.
 pub fn sqlite() -> Migrator {
-    migrator([include_str!("schema/sqlite/0001_task_log.sql")])
+    migrator([include_str!("schema/sqlite/0001_task_log.sql"), include_str!("schema/sqlite/0002_steps.sql")])
 }
 
 /// The steps for PostgreSQL.
 pub fn postgres() -> Migrator {
-    migrator([include_str!("schema/postgres/0001_task_log.sql")])
+    migrator([include_str!("schema/postgres/0001_task_log.sql"), include_str!("schema/postgres/0002_steps.sql")])
 }
 
 fn migrator<const N: usize>(steps: [&'static str; N]) -> Migrator {

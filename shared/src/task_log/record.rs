@@ -1,5 +1,7 @@
 //! The record in a database, whichever that is.
 
+mod step_log;
+
 use super::session::{Database, Fault, Mode, Session, args};
 use super::{
     Claimed, Delivered, Delivery, Ending, Renewal, Submitted, TaskFilter, TaskLease, TaskLog, TaskLogError,

@@ -1,7 +1,7 @@
 //! A row of the record as a task.
 
 use super::session::{Fault, Row, Session, args};
-use super::worker;
+use super::{Worker, worker};
 use crate::model::{Task, TaskReport, TaskState};
 use std::str::FromStr;
 
@@ -37,8 +37,9 @@ pub fn task(row: &Row, now: i64) -> Result<Task, String> {
         max_attempts: limit(row.count("max_attempts")?),
         door: row.text("door")?.parse()?,
         requested_by: row.text("requested_by")?,
+        stuck_job: row.opt_text("stuck_job")?.map(|job| job.parse()).transpose()?,
         worker: row.opt_text("lease_worker")?,
-        is_lapsed: is_held(state) && is_lapsed(row, now)?,
+        is_lapsed: is_held(row, state)? && is_lapsed(row, now)?,
         cancel_requested: row.opt_int("cancel_requested_at")?.is_some(),
         created_at: row.time("created_at")?,
         started_at: row.opt_time("started_at")?,
@@ -55,8 +56,10 @@ pub fn task(row: &Row, now: i64) -> Result<Task, String> {
     })
 }
 
-fn is_held(state: TaskState) -> bool {
-    matches!(state, TaskState::Running | TaskState::Recovering)
+/// Whether somebody has a lease of it, be it over. What waits to be recovered has none.
+fn is_held(row: &Row, state: TaskState) -> Result<bool, String> {
+    let is_active = matches!(state, TaskState::Running | TaskState::Recovering);
+    Ok(is_active && (state == TaskState::Running || row.opt_text("lease_worker")?.is_some()))
 }
 
 /// Whether the lease of a held task counts no more: its time is over, or its holder's process is.
@@ -70,6 +73,21 @@ pub fn holder_is_gone(row: &Row) -> Result<bool, String> {
         return Ok(false);
     };
     Ok(worker::is_gone(&host, &boot_id, row.int("worker_pid")?, row.int("worker_start_ticks")?))
+}
+
+/// The worker of a row of its table, and whether its process has ended for certain.
+pub fn worker(row: &Row) -> Result<(Worker, bool), String> {
+    let (pid, start_ticks) = (row.int("pid")?, row.int("start_ticks")?);
+    let worker = Worker {
+        id: row.text("id")?,
+        program: row.text("program")?,
+        host: row.text("host")?,
+        boot_id: row.text("boot_id")?,
+        pid: u32::try_from(pid).map_err(|_| format!("pid is {pid}"))?,
+        start_ticks: row.count("start_ticks")?,
+    };
+    let is_gone = worker::is_gone(&worker.host, &worker.boot_id, pid, start_ticks);
+    Ok((worker, is_gone))
 }
 
 fn json<T: serde::de::DeserializeOwned>(text: &str, what: &str) -> Result<T, String> {

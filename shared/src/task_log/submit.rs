@@ -2,8 +2,8 @@
 
 use super::events::{self, Tell};
 use super::session::{Fault, Row, Session, args};
-use super::{Claimed, Submitted, TaskLogError, Worker, claim, rows};
-use crate::model::{JobId, NewTask, TaskKind, TaskState, canonical_json};
+use super::{Claimed, Submitted, TaskLogError, Worker, claim, rows, stuck};
+use crate::model::{DatabaseName, JobId, NewTask, TaskKind, TaskState, canonical_json};
 use jiff::Timestamp;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -73,6 +73,9 @@ pub async fn submit(s: &mut dyn Session, task: &NewTask) -> Result<Submitted, Fa
             return Ok(Submitted::Superseded(rows::parsed(s, &row, "job_id")?));
         }
     }
+    if let Some(helped) = &task.stuck_job {
+        stuck::check(s, task, helped).await?;
+    }
     insert(s, task, &digest).await?;
     Ok(Submitted::New)
 }
@@ -89,20 +92,33 @@ pub async fn submit_claimed(
     if known_digest(s, &task.job_id).await?.is_some() {
         return Err(TaskLogError::Conflict(task.job_id).into());
     }
-    if let (Some(target), true) = (&task.target, claim::EXCLUSIVE.contains(&task.kind)) {
-        claim::lapse(s, claim::EXCLUSIVE, Some(target.as_str())).await?;
-        let active = format!(
-            "SELECT t.job_id, t.kind FROM task_log AS t WHERE t.target = $1 AND {} LIMIT 1",
-            claim::active_and_exclusive("t")
-        );
-        if let Some(row) = s.row(&active, args![target.as_str()]).await? {
-            let (job, kind): (JobId, TaskKind) = (rows::parsed(s, &row, "job_id")?, rows::parsed(s, &row, "kind")?);
-            return Err(TaskLogError::Busy { target: target.clone(), job, kind }.into());
+    if let Some(helped) = &task.stuck_job {
+        stuck::lock(s, helped).await?;
+        stuck::check(s, task, helped).await?;
+        if let Some(obstacle) = stuck::obstacle(s, helped).await? {
+            return Err(obstacle.into());
         }
+    }
+    if let (Some(target), None, true) = (&task.target, task.stuck_job, claim::is_exclusive(task)) {
+        free(s, target).await?;
     }
     insert(s, task, &digest).await?;
     claim::register(s, worker).await?;
     claim::take(s, &task.job_id.to_string(), worker, lease_us).await
+}
+
+/// Fails where another active task has the database.
+async fn free(s: &mut dyn Session, target: &DatabaseName) -> Result<(), Fault> {
+    // What must be recovered keeps the database in any case: that is left to those who can do it.
+    claim::lapse(s, &[TaskKind::Rehearse, TaskKind::Backup], Some(target.as_str())).await?;
+    let active = format!(
+        "SELECT t.job_id, t.target, t.kind, t.state FROM task_log AS t WHERE t.target = $1 AND {} LIMIT 1",
+        claim::active_and_exclusive("t")
+    );
+    match s.row(&active, args![target.as_str()]).await? {
+        Some(row) => Err(stuck::busy(s, &row)?.into()),
+        None => Ok(()),
+    }
 }
 
 /// The digest of the task that has or had this id.
@@ -137,8 +153,8 @@ async fn insert(s: &mut dyn Session, task: &NewTask, digest: &str) -> Result<(),
     s.execute(
         "INSERT INTO task_log (job_id, kind, target, state, priority, spec, spec_sha256, unique_key, run_at, expires_at,
              deadline_s, max_attempts, door, requested_by, labels, channels, slot_schedule, slot_at, event_hash,
-             created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $7, $19)",
+             created_at, stuck_job)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $7, $19, $20)",
         args![
             job.as_str(),
             task.kind.as_str(),
@@ -159,6 +175,7 @@ async fn insert(s: &mut dyn Session, task: &NewTask, digest: &str) -> Result<(),
             slot_schedule,
             slot_at.map(|slot| slot.at),
             now,
+            task.stuck_job.map(|job| job.to_string()).as_deref(),
         ],
     )
     .await?;

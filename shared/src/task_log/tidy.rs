@@ -48,7 +48,8 @@ pub async fn batch(s: &mut dyn Session) -> Result<u64, Fault> {
 async fn rest(s: &mut dyn Session, now: i64) -> Result<(), Fault> {
     let before = now.saturating_sub(KEPT_US);
     let workers = "DELETE FROM worker WHERE last_seen_at < $1
-         AND NOT EXISTS (SELECT 1 FROM task_log WHERE lease_worker = worker.id)";
+         AND NOT EXISTS (SELECT 1 FROM task_log WHERE lease_worker = worker.id)
+         AND NOT EXISTS (SELECT 1 FROM task_attempt WHERE worker = worker.id)";
     s.execute(workers, args![before]).await?;
     s.execute("DELETE FROM job_tombstone WHERE removed_at < $1", args![before]).await?;
     Ok(())

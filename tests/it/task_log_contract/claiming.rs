@@ -120,7 +120,7 @@ async fn a_command_that_does_the_work_itself_is_busy_or_first(world: &World) {
     assert_eq!((first.task.state, first.lease.epoch, first.is_recovery), (TaskState::Running, 1, false));
     let before = world.contents();
     let error = log.submit_claimed(&backup("shop"), &worker(), LONG).await.unwrap_err();
-    let TaskLogError::Busy { target, job, kind } = &error else { panic!("{error}") };
+    let TaskLogError::Busy { target, job, kind, state: TaskState::Running } = &error else { panic!("{error}") };
     assert_eq!((Some(target), *job, *kind), (database("shop").as_ref(), first.task.job_id, TaskKind::Backup));
     assert_eq!(world.contents(), before);
     log.submit_claimed(&NewTask { kind: TaskKind::Verify, ..backup("shop") }, &worker(), LONG).await.unwrap();

@@ -53,7 +53,7 @@ pub async fn open_again(path: &Path, access: Access, patience: Duration) -> Resu
     let applied = version(&mut connection).await.map_err(|error| failed(&place, &error))?;
     match migrations::judge(&place, &migrations::sqlite(), applied)? {
         Verdict::Older if access == Access::Read => return Err(migrations::too_old(&place)),
-        Verdict::Older => migrate(&mut connection, &place).await?,
+        Verdict::Older => upgrade(&mut connection, &place).await?,
         Verdict::Current => {}
     }
     if access == Access::Write {
@@ -88,6 +88,16 @@ async fn look(path: &Path, place: &str) -> Result<(), TaskLogError> {
 
 async fn version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations").fetch_one(connection).await
+}
+
+/// Brings the tables to their newest form. Of several programs that begin at the same time one does it.
+async fn upgrade(connection: &mut SqliteConnection, place: &str) -> Result<(), TaskLogError> {
+    let Err(error) = migrate(connection, place).await else { return Ok(()) };
+    let applied = version(connection).await.map_err(|error| failed(place, &error))?;
+    match migrations::judge(place, &migrations::sqlite(), applied)? {
+        Verdict::Current => Ok(()),
+        Verdict::Older => Err(error),
+    }
 }
 
 async fn migrate(connection: &mut SqliteConnection, place: &str) -> Result<(), TaskLogError> {
