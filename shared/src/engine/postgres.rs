@@ -10,6 +10,7 @@ mod large_objects;
 mod load;
 mod nodelay;
 mod preflight;
+mod profile;
 mod quote;
 mod schema;
 mod select;
@@ -20,7 +21,7 @@ mod toc;
 mod tools;
 
 use super::{Aside, Dump, DumpOptions, DumpSink, DumpSource, Engine, EngineError, Nowhere, Probe};
-use crate::model::{EngineKind, Fingerprint, PostgresUrl};
+use crate::model::{EngineKind, Fingerprint, PostgresUrl, Profile};
 use async_trait::async_trait;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -80,6 +81,10 @@ impl Engine for PostgresEngine {
         let facts = aside::facts_of(source)?;
         let meant = select::chosen(&facts.tables, typed)?;
         Ok(meant.into_iter().map(|at| facts.tables[at].qualified()).collect())
+    }
+
+    async fn profile(&self, workers: usize) -> Result<Profile, EngineError> {
+        profile::profile(&self.url, workers).await
     }
 
     async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, EngineError> {
