@@ -11,6 +11,7 @@ pub mod live;
 mod load;
 mod nodelay;
 mod preflight;
+mod profile;
 mod quote;
 mod schema;
 mod select;
@@ -26,7 +27,7 @@ pub use live::{
 };
 
 use super::{Aside, Dump, DumpOptions, DumpSink, DumpSource, Engine, EngineError, Nowhere, Probe};
-use crate::model::{EngineKind, Fingerprint, PostgresUrl};
+use crate::model::{EngineKind, Fingerprint, PostgresUrl, Profile};
 use async_trait::async_trait;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -86,6 +87,10 @@ impl Engine for PostgresEngine {
         let facts = aside::facts_of(source)?;
         let meant = select::chosen(&facts.tables, typed)?;
         Ok(meant.into_iter().map(|at| facts.tables[at].qualified()).collect())
+    }
+
+    async fn profile(&self, workers: usize) -> Result<Profile, EngineError> {
+        profile::profile(&self.url, workers).await
     }
 
     async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, EngineError> {
