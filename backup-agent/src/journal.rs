@@ -107,8 +107,9 @@ fn parse(bytes: &[u8]) -> io::Result<(Vec<StepNote>, u64)> {
     let mut notes: Vec<StepNote> = Vec::new();
     let mut whole = 0;
     for line in bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")) {
-        let note: StepNote = serde_json::from_slice(line)
-            .map_err(|error| io::Error::other(format!("line {} of the journal is damaged: {error}", notes.len() + 1)))?;
+        let note: StepNote = serde_json::from_slice(line).map_err(|error| {
+            io::Error::other(format!("line {} of the journal is damaged: {error}", notes.len() + 1))
+        })?;
         if notes.last().is_some_and(|last| note.seq <= last.seq) {
             return Err(io::Error::other(format!("line {} of the journal is out of order", notes.len() + 1)));
         }

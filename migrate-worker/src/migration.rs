@@ -15,9 +15,8 @@ mod steps;
 
 pub use facts::{Outcome, State, heads, step};
 pub use halt::{Halt, Reason};
-pub use recover::{recover, resolve};
+pub use recover::recover;
 pub use site::{Live, Site};
-pub use steps::evidence;
 
 use crate::Error;
 use facts::{BackedUp, Begun, Rehearsed};
@@ -138,7 +137,9 @@ impl Site {
     async fn note_begin(&mut self) -> Result<(), Halt> {
         let begun = self.ledger.notes().iter().filter(|note| note.step == step::BEGIN && note.phase == Phase::Intent);
         if begun.count() >= MAX_BEGINNINGS {
-            return Err(Halt::refused(format!("it was begun {MAX_BEGINNINGS} times and its worker was lost each time")));
+            return Err(Halt::refused(format!(
+                "it was begun {MAX_BEGINNINGS} times and its worker was lost each time"
+            )));
         }
         let note = Begun { database: self.name.clone(), worker: self.worker.clone() };
         Ok(self.ledger.intent(step::BEGIN, &note).await?)

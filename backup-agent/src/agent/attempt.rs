@@ -65,9 +65,9 @@ pub async fn run(world: Arc<World>, job: Job, stopper: Stopper, stop: Stop) -> E
     tracing::info!(job = %task.job_id, kind = %task.kind, %target, attempt, "begins");
     let meter = Arc::new(TaskMeter::default());
     let deadline = task.deadline_s.map_or(world.config.agent.deadline.0, Duration::from_secs);
-    let held = record.as_ref().map(|(log, lease)| {
-        HeldLease::bearing_silence(log.clone(), lease.clone(), world.config.lease())
-    });
+    let held = record
+        .as_ref()
+        .map(|(log, lease)| HeldLease::bearing_silence(log.clone(), lease.clone(), world.config.lease()));
     let alive = KeptAlive::begin(held, world.clock.clone(), Some(deadline), meter.clone(), stopper);
     if record.is_none() {
         tell(&world, &task, attempt, TaskState::Running, began_at, None).await;

@@ -28,11 +28,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Opens the journal of a claimed task and takes over what other machines noted.
-    pub async fn open(
-        spool: &Path,
-        held: HeldLease,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, Error> {
+    pub async fn open(spool: &Path, held: HeldLease, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let job = held.lease.job_id;
         let mut journal = Journal::open(spool, &job).map_err(|error| unwritable(spool, &error))?;
         let noted = held.log.steps(&job).await?;

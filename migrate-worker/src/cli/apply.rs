@@ -54,7 +54,13 @@ impl Wish {
     /// As a task has it. Refuses what is no goal.
     pub fn spec(self) -> Result<MigrateSpec, Failure> {
         self.to.parse::<crate::runner::Goal>().map_err(Failure::Usage)?;
-        Ok(MigrateSpec { to: self.to, expected_from: self.expected_from, mode: None, may_drop: self.may_drop, yes: self.yes })
+        Ok(MigrateSpec {
+            to: self.to,
+            expected_from: self.expected_from,
+            mode: None,
+            may_drop: self.may_drop,
+            yes: self.yes,
+        })
     }
 }
 
@@ -128,8 +134,7 @@ pub struct Here {
 impl Here {
     /// Finishes or takes back what lost workers left of this database.
     pub async fn recover_lost(&self, database: &DatabaseName) -> Result<(), Error> {
-        let wanted =
-            Wanted { kinds: KINDS.to_vec(), targets: Some(vec![database.clone()]), only_lost: true };
+        let wanted = Wanted { kinds: KINDS.to_vec(), targets: Some(vec![database.clone()]), only_lost: true };
         while let Some(claimed) = self.log.claim(&self.worker, &wanted, self.world.config.lease()).await? {
             self.perform(claimed).await?;
         }

@@ -3,7 +3,7 @@
 use crate::effect::Effects;
 use crate::runner::Route;
 use serde::{Deserialize, Serialize};
-use shared::model::DatabaseName;
+use shared::model::{DatabaseName, Profile};
 use shared::task_log::Worker;
 
 /// Names of the steps in the journal.
@@ -86,8 +86,12 @@ pub struct Rehearsed {
     pub after: State,
     /// Tables whose rows it left as they were.
     pub unchanged: Vec<String>,
-    /// What it did.
+    /// What it did. Written for people; a successor does not need it.
+    #[serde(skip_deserializing)]
     pub effects: Effects,
+    /// What the copy held before.
+    #[serde(skip)]
+    pub before: Profile,
     /// How long the tool took, in seconds.
     pub tool_s: f64,
 }

@@ -50,11 +50,8 @@ pub async fn apply(
         Err(other) => return Err(other),
     };
     crash_point::reached("in place: ready to apply");
-    let note = Applying {
-        backup: kept.note.backup.clone(),
-        before: kept.note.state.clone(),
-        after: rehearsed.after.clone(),
-    };
+    let note =
+        Applying { backup: kept.note.backup.clone(), before: kept.note.state.clone(), after: rehearsed.after.clone() };
     site.ledger.intent(step::APPLY, &note).await?;
     site.ledger.rely_on_journal();
     let (plan, applied) = tool_behind_the_fence(site, live, checked, &plan).await?;

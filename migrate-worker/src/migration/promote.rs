@@ -26,11 +26,8 @@ pub async fn apply(
     rehearsed: &Rehearsed,
 ) -> Result<Success, Halt> {
     let kept = open_backup(site, backed_up).await?;
-    let note = Applying {
-        backup: backed_up.backup.clone(),
-        before: backed_up.state.clone(),
-        after: rehearsed.after.clone(),
-    };
+    let note =
+        Applying { backup: backed_up.backup.clone(), before: backed_up.state.clone(), after: rehearsed.after.clone() };
     site.ledger.intent(step::APPLY, &note).await?;
     site.ledger.rely_on_journal();
     match changed(site, live, checked, &kept, rehearsed).await {
@@ -73,7 +70,11 @@ async fn begin(site: &Site, live: &SqliteLive, until: Until) -> Result<(PathBuf,
     std::fs::create_dir_all(&folder).map_err(no_folder)?;
     let copy = folder.join(live.path().file_name().unwrap_or_default());
     let change = site.stop.or(live.begin(&copy, until, site.patience)).await?;
-    let said = if change.blocked_since().is_some() { "taken; the application waits" } else { "taken; the application goes on" };
+    let said = if change.blocked_since().is_some() {
+        "taken; the application waits"
+    } else {
+        "taken; the application goes on"
+    };
     site.story.step("copy", said, begun.elapsed());
     Ok((copy, change))
 }
@@ -149,7 +150,8 @@ async fn commit(
     let note = Applying { backup: kept.note.backup.clone(), before: kept.note.state.clone(), after: after.clone() };
     site.ledger.intent(step::COMMIT, &note).await?;
     let committed = change.commit().await;
-    let (_, now) = site.look(&*site.engine, &checked.history, &*kept.stored).await.map_err(|halt| unseen(halt, kept))?;
+    let (_, now) =
+        site.look(&*site.engine, &checked.history, &*kept.stored).await.map_err(|halt| unseen(halt, kept))?;
     if now != after {
         let why = committed.err().map(|error| error.to_string()).unwrap_or_else(|| "it shows another state".into());
         return Err(Halt::refused(format!("the change did not become the database: {why}")));

@@ -50,7 +50,10 @@ async fn end_the_lost(site: &Site) -> Result<(), Halt> {
         match tokio::task::spawn_blocking(move || worker.end()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                return Err(Error::failed(format!("process {pid} on {host} had the task and cannot be ended: {error}")).into());
+                return Err(Error::failed(format!(
+                    "process {pid} on {host} had the task and cannot be ended: {error}"
+                ))
+                .into());
             }
             Err(error) => return Err(Error::failed(format!("process {pid} on {host}: {error}")).into()),
         }
@@ -62,7 +65,9 @@ async fn end_the_lost(site: &Site) -> Result<(), Halt> {
             site.story.detail(&format!("{number} processes of its tool were still running and were ended"));
             Ok(())
         }
-        Ok(Err(error)) => Err(Error::failed(format!("its tool may still be running and cannot be ended: {error}")).into()),
+        Ok(Err(error)) => {
+            Err(Error::failed(format!("its tool may still be running and cannot be ended: {error}")).into())
+        }
         Err(error) => Err(Error::failed(format!("its tool may still be running: {error}")).into()),
     }
 }
@@ -82,9 +87,9 @@ async fn committed_or_not(site: &mut Site, note: Applying) -> Result<Success, Ha
             site.story.step("look", &message, Duration::ZERO);
             Ok(Success { message, backup: Some(note.backup), blocked: None, effects: None })
         }
-        Shows::Before => Err(Halt::Restored(Reason::new(
-            "its worker was lost before the commit; the database is as it was",
-        ))),
+        Shows::Before => {
+            Err(Halt::Restored(Reason::new("its worker was lost before the commit; the database is as it was")))
+        }
         Shows::Neither => Err(stuck(site, &note)),
     }
 }

@@ -1,8 +1,8 @@
 //! What a successor does with a task whose worker was lost: a pure decision from what was noted and what is seen.
 
 use super::facts::{Applying, Outcome, State, step};
-use backup_agent::journal::ledger::Ledger;
 use crate::Error;
+use backup_agent::journal::ledger::Ledger;
 use shared::model::Phase;
 
 /// What to do with an SQLite database's task.

@@ -13,8 +13,8 @@ use backup_agent::stop::Stop;
 use shared::engine::postgres::PostgresLive;
 use shared::engine::sqlite::live::SqliteLive;
 use shared::engine::{DumpSource, Engine};
-use shared::task_log::Worker;
 use shared::model::{DatabaseName, DatabaseUrl, Fingerprint, Phase};
+use shared::task_log::Worker;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,9 +109,8 @@ impl Site {
 
     /// The backup made for the task, as far as one was.
     pub fn backup(&self) -> Option<String> {
-        let newest = |step: &str| -> Option<super::facts::BackedUp> {
-            self.ledger.find(step, Phase::Done).ok().flatten()
-        };
+        let newest =
+            |step: &str| -> Option<super::facts::BackedUp> { self.ledger.find(step, Phase::Done).ok().flatten() };
         newest(step::BACKUP_B).or_else(|| newest(step::BACKUP_A)).map(|backed_up| backed_up.backup)
     }
 }

@@ -16,9 +16,6 @@ pub use plan::plan;
 pub use preflight::{Checked, preflight};
 pub use probe::probe;
 pub use rehearse::rehearse;
-pub use scratch::ScratchSite;
+pub use scratch::{Purpose, ScratchSite, scratch_server};
 pub use tidy::{release_earlier, tidy};
 pub use tool::{judge, run_tool};
-
-/// What a person should see before deciding about a stuck database.
-pub mod evidence;

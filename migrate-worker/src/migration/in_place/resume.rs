@@ -106,12 +106,7 @@ fn committed(site: &Site, noted: &Noted) -> Result<Success, Halt> {
 }
 
 /// The fence was being taken away without a change.
-async fn taken_back(
-    site: &mut Site,
-    live: &PostgresLive,
-    plan: &FencePlan,
-    why: &Unfencing,
-) -> Result<Success, Halt> {
+async fn taken_back(site: &mut Site, live: &PostgresLive, plan: &FencePlan, why: &Unfencing) -> Result<Success, Halt> {
     finish_unfencing(site, live, plan).await?;
     let reason = Reason::new(format!("{}; its worker was lost afterwards", why.message));
     let _ = site;
@@ -131,7 +126,8 @@ async fn judge_again(site: &mut Site, live: &PostgresLive, noted: Noted) -> Resu
     if let Some(swap) = noted.swap {
         let swap = live.plan_swap(&plan, swap.restored_oid);
         swapped(site, live, &swap).await?;
-        let message = format!("its worker was lost; the backup took its place, the failed one is kept as {}", swap.failed);
+        let message =
+            format!("its worker was lost; the backup took its place, the failed one is kept as {}", swap.failed);
         return Err(Halt::Restored(Reason::new(message)));
     }
     let history = site.runner.history().await?;

@@ -107,7 +107,7 @@ fn real(differences: Vec<Difference>) -> Vec<Difference> {
 async fn restored(site: &mut Site, live: &PostgresLive, kept: &Kept, plan: &FencePlan) -> Result<Restored, Halt> {
     site.begins("restore");
     let begun = Instant::now();
-    let name = PostgresLive::scratch_name(&plan.public, "res")?;
+    let name = PostgresLive::scratch_name(&plan.public, "__res_")?;
     site.ledger.intent(step::RESTORE, &Scratch { place: name.clone() }).await?;
     let url = live.admin_url().with_database(&name);
     let engine = connect::engine(DatabaseUrl::Postgres(url.clone()));
@@ -120,7 +120,10 @@ async fn restored(site: &mut Site, live: &PostgresLive, kept: &Kept, plan: &Fenc
     });
     let done = restore(&repository, kept.stored.clone(), &*engine, &RestoreOptions::default(), progress).await?;
     if !done.proven {
-        return Err(Halt::refused(format!("backup B came back as {name}, but not all of it: {}", done.defects.join("; "))));
+        return Err(Halt::refused(format!(
+            "backup B came back as {name}, but not all of it: {}",
+            done.defects.join("; ")
+        )));
     }
     let oid = PostgresLive::new(url.clone(), live.admin_url().clone()).oid().await?;
     let restored = Restored { name, oid };

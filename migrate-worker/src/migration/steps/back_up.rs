@@ -62,10 +62,11 @@ pub async fn keep_here(site: &Site, manifest: &Manifest) -> Result<Repository, H
 
 /// Opens a backup of the task: from its copy here, else from the store.
 pub async fn open_backup(site: &Site, note: &BackedUp) -> Result<Kept, Error> {
-    let stored = match Repository::open(Arc::new(shared::store::fs::FsStore::create(&site.folder().join("way-back"))?)).await {
-        Ok(here) => choose_in(&here, note).await,
-        Err(error) => Err(error),
-    };
+    let stored =
+        match Repository::open(Arc::new(shared::store::fs::FsStore::create(&site.folder().join("way-back"))?)).await {
+            Ok(here) => choose_in(&here, note).await,
+            Err(error) => Err(error),
+        };
     let stored = match stored {
         Ok(stored) => stored,
         Err(error) => {

@@ -1,6 +1,6 @@
 //! The decision: what would be lost stops the migration, unless that was allowed.
 
-use crate::effect::{allowances, refusal, unallowed};
+use crate::effect::{Allowance, Refusal, unallowed};
 use crate::migration::facts::{Rehearsed, step};
 use crate::migration::halt::{Halt, Reason};
 use crate::migration::site::Site;
@@ -11,11 +11,11 @@ use std::time::Instant;
 pub async fn plan(site: &mut Site, rehearsed: &Rehearsed) -> Result<(), Halt> {
     site.begins("plan");
     let begun = Instant::now();
-    let allowed = allowances(&site.spec.may_drop, &rehearsed.effects).map_err(Halt::refused)?;
+    let allowed = Allowance::parse_all(&site.spec.may_drop, &rehearsed.before)
+        .map_err(|error| Halt::refused(error.to_string()))?;
     let losses = rehearsed.effects.losses();
     let lost = unallowed(&losses, &allowed);
-    if !lost.is_empty() {
-        let (message, hint) = refusal(&rehearsed.route.revisions, &lost);
+    if let Some(Refusal { message, hint }) = Refusal::of(&rehearsed.route.revisions, &lost) {
         return Err(Halt::Refused(Reason { message, hint: Some(hint) }));
     }
     let said = if losses.is_empty() { "no data is lost" } else { "only what may be lost is lost" };

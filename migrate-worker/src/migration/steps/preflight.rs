@@ -37,7 +37,8 @@ pub async fn preflight(site: &Site) -> Result<Checked, Halt> {
     }
     let current = site.runner.current(&*site.engine, &history).await?;
     if !current.faults.is_empty() {
-        let message = format!("what {} wrote down is not what is there: {}", site.runner.name(), current.faults.join("; "));
+        let message =
+            format!("what {} wrote down is not what is there: {}", site.runner.name(), current.faults.join("; "));
         return Err(Halt::refused_with(message, "mend it first; migrate-worker current and pending show more"));
     }
     if let Some(expected) = &site.spec.expected_from
@@ -52,7 +53,10 @@ pub async fn preflight(site: &Site) -> Result<Checked, Halt> {
     let goal: Goal = site.spec.to.parse().map_err(Halt::refused::<String>)?;
     let way = route::route(&history, &current, &goal)?;
     if goal == Goal::Base && !site.spec.yes {
-        return Err(Halt::refused_with("going back to base takes back every migration", "say --yes where that is meant"));
+        return Err(Halt::refused_with(
+            "going back to base takes back every migration",
+            "say --yes where that is meant",
+        ));
     }
     site.story.step("preflight", &way.words(), begun.elapsed());
     if way.direction == Direction::Downgrade {

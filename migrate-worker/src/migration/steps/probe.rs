@@ -1,7 +1,7 @@
 //! Asks the tool where an empty database stands: a tool that answers anything but "nothing applied" looks elsewhere.
 
 use super::preflight::Checked;
-use super::scratch::ScratchSite;
+use super::scratch::{Purpose, ScratchSite};
 use crate::migration::facts::heads;
 use crate::migration::halt::Halt;
 use crate::migration::site::Site;
@@ -12,10 +12,8 @@ pub async fn probe(site: &mut Site, _checked: &Checked) -> Result<(), Halt> {
         // Run by this very program, which looks nowhere else.
         return Ok(());
     }
-    let scratch = ScratchSite::choose(site, "probe").await?;
-    if let Some(server) = scratch.server() {
-        server.create_empty(&scratch.url).await?;
-    }
+    let scratch = ScratchSite::choose(site, Purpose::Probe).await?;
+    scratch.make_empty().await?;
     let answer = site.runner.probe(&scratch.url, &site.call()?).await;
     scratch.remove().await?;
     let answer = answer?;

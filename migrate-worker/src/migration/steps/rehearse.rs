@@ -2,14 +2,14 @@
 
 use super::back_up::{Kept, open_backup};
 use super::preflight::Checked;
-use super::scratch::ScratchSite;
+use super::scratch::{Purpose, ScratchSite};
 use super::tool::{judge, run_tool};
 use crate::effect::Effects;
 use crate::migration::facts::{BackedUp, Rehearsed, State, heads, step};
 use crate::migration::halt::{Halt, Reason};
 use crate::migration::site::{Live, Site};
 use backup_agent::restore::{RestoreOptions, restore};
-use shared::engine::postgres::PostgresLive;
+use shared::engine::postgres::{Globals, PostgresLive, differences};
 use shared::engine::{LoadProgress, Progress};
 use shared::model::{DatabaseUrl, Fingerprint};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use std::time::Instant;
 pub async fn rehearse(site: &mut Site, checked: &Checked, backed_up: &BackedUp) -> Result<Rehearsed, Halt> {
     site.begins("rehearse");
     let kept = open_backup(site, backed_up).await?;
-    let scratch = ScratchSite::choose(site, "reh").await?;
+    let scratch = ScratchSite::choose(site, Purpose::Rehearsal).await?;
     let globals = match site.live().await? {
         Live::Postgres(live) => Some((live.globals().await?, live)),
         Live::Sqlite(_) => None,
@@ -33,7 +33,7 @@ pub async fn rehearse(site: &mut Site, checked: &Checked, backed_up: &BackedUp) 
     let rehearsed = rehearsed?;
     removed?;
     if let Some((before, live)) = globals {
-        nothing_outside(&live.globals().await?, &before, &live)?;
+        nothing_outside(&before, &live.globals().await?)?;
     }
     site.ledger.done(step::REHEARSE, &rehearsed).await?;
     Ok(rehearsed)
@@ -83,7 +83,8 @@ async fn on_copy(site: &Site, checked: &Checked, kept: &Kept, scratch: &ScratchS
         site.story.detail(&line);
     }
     let unchanged = unchanged(kept, &found);
-    Ok(Rehearsed { route: checked.route.clone(), after, unchanged, effects, tool_s: run.duration.as_secs_f64() })
+    let tool_s = run.duration.as_secs_f64();
+    Ok(Rehearsed { route: checked.route.clone(), after, unchanged, effects, before, tool_s })
 }
 
 /// A tool that ends well without having done what it should has not done well.
@@ -130,19 +131,14 @@ async fn untouched(site: &Site, checked: &Checked, kept: &Kept) -> Result<(), Ha
 }
 
 /// Roles and settings of the whole server are not in the copy: what the rehearsal did to them is there already.
-fn nothing_outside(
-    after: &shared::engine::postgres::Globals,
-    before: &shared::engine::postgres::Globals,
-    _live: &PostgresLive,
-) -> Result<(), Halt> {
-    let changes = before.differences(after);
+fn nothing_outside(before: &Globals, after: &Globals) -> Result<(), Halt> {
+    let changes = differences(before, after);
     if changes.is_empty() {
         return Ok(());
     }
     let what: Vec<&str> = changes.iter().map(|change| change.what.as_str()).collect();
-    let undo: Vec<&str> = changes.iter().map(|change| change.undo_sql.as_str()).collect();
-    Err(Halt::refused_with(
-        format!("the rehearsal changed what is not in the database, or somebody else did meanwhile: {}", what.join("; ")),
-        format!("to undo it: {}", undo.join("; ")),
-    ))
+    let undo: Vec<&str> = changes.iter().filter_map(|change| change.undo_sql.as_deref()).collect();
+    let what = what.join("; ");
+    let message = format!("the rehearsal changed what is not in the database, or somebody else did meanwhile: {what}");
+    Err(Halt::refused_with(message, format!("Holdfast undoes nothing there; to undo it: {}", undo.join("; "))))
 }

@@ -10,6 +10,15 @@ use shared::engine::postgres::PostgresLive;
 use shared::model::{DatabaseUrl, PostgresUrl};
 use std::path::PathBuf;
 
+/// What a copy is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// An empty one, to see where the tool looks.
+    Probe,
+    /// A restored one, to rehearse on.
+    Rehearsal,
+}
+
 /// Where a copy is made.
 pub struct ScratchSite {
     /// Its address.
@@ -28,17 +37,17 @@ enum Home {
 
 impl ScratchSite {
     /// Chooses where; its name is in the journal before anything is made.
-    pub async fn choose(site: &mut Site, infix: &'static str) -> Result<Self, Halt> {
+    pub async fn choose(site: &mut Site, purpose: Purpose) -> Result<Self, Halt> {
         let made = match site.live().await? {
             Live::Sqlite(live) => {
-                let folder = site.folder().join(infix);
+                let folder = site.folder().join(if purpose == Purpose::Probe { "probe" } else { "rehearsal" });
                 let file = live.path().file_name().unwrap_or_default().to_owned();
                 let url = DatabaseUrl::Sqlite(folder.join(file));
                 ScratchSite { engine: connect::engine(url.clone()), url, home: Home::Folder(folder) }
             }
             Live::Postgres(_) => {
                 let server = scratch_server(site)?;
-                let name = PostgresLive::scratch_name(&public_name(site), infix);
+                let name = PostgresLive::scratch_name(&public_name(site), "__reh_")?;
                 let url = DatabaseUrl::Postgres(server.with_database(&name));
                 let live = PostgresLive::new(server.clone(), server);
                 ScratchSite { engine: connect::engine(url.clone()), url, home: Home::Server(live, name) }
@@ -55,6 +64,14 @@ impl ScratchSite {
             std::fs::create_dir_all(folder).map_err(no_folder)?;
         }
         Ok(made)
+    }
+
+    /// Makes an empty database there. An empty file is none to SQLite's tools until they write; they are content with that.
+    pub async fn make_empty(&self) -> Result<(), Error> {
+        match &self.home {
+            Home::Folder(_) => Ok(()),
+            Home::Server(live, name) => Ok(live.create_scratch(name).await?),
+        }
     }
 
     /// Removes the copy; one that is not there is fine.

@@ -17,6 +17,7 @@ mod neutralise;
 mod preflight;
 mod rights;
 mod scratch;
+mod sequences;
 mod sessions;
 mod state;
 mod swap;
@@ -84,6 +85,11 @@ impl PostgresLive {
     /// The fenced database's address with the role that fences.
     pub fn fenced_admin_url(&self, plan: &FencePlan) -> PostgresUrl {
         self.admin.with_database(&plan.fenced)
+    }
+
+    /// The address of the role that fences.
+    pub fn admin_url(&self) -> &PostgresUrl {
+        &self.admin
     }
 
     /// The name by which the application knows the database.

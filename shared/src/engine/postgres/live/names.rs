@@ -60,7 +60,7 @@ impl FencePlan {
     }
 
     /// The same fence with the name of another epoch.
-    pub(super) fn at_epoch(&self, epoch: u64) -> Self {
+    pub fn at_epoch(&self, epoch: u64) -> Self {
         let fenced = joined(&self.public, &fenced_end(&self.token, epoch));
         FencePlan { fenced, epoch, ..self.clone() }
     }

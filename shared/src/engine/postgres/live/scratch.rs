@@ -13,6 +13,18 @@ use serde::Deserialize;
 use sqlx::PgConnection;
 
 impl PostgresLive {
+    /// Makes an empty database of a name that we give to databases made for a while.
+    pub async fn create_scratch(&self, name: &str) -> Result<(), EngineError> {
+        if !is_scratch(name) {
+            return Err(EngineError::refused(format!("{name} is not a name for a database made for a while")));
+        }
+        let mut conn = self.maintenance().await?;
+        let made = exec(&mut conn, &format!("CREATE DATABASE {} TEMPLATE template0", ident(name))).await;
+        made.doing(format!("the empty database {name} could not be made"))?;
+        session::close(conn).await;
+        Ok(())
+    }
+
     /// Drops a database that we made for a while, whoever is connected to it; a missing one is fine.
     ///
     /// Refuses every name that we do not give to such databases. Subscriptions in it let go of their slots elsewhere
