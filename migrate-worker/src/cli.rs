@@ -4,6 +4,7 @@ mod apply;
 mod rehearse;
 mod teller;
 
+use crate::runner::sql::child;
 use backup_agent::cli::{Done, Global, exit_code};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -28,6 +29,9 @@ Try it: migrate-worker demo";
 enum Command {
     Apply(apply::Apply),
     Rehearse(rehearse::Rehearse),
+    /// Runs SQL migrations; meant for the runner `sql` only
+    #[command(hide = true)]
+    SqlRunner(child::SqlRunner),
 }
 
 /// Runs the command and returns the program's exit code.
@@ -36,6 +40,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     let done: Done = match cli.command {
         Command::Apply(command) => command.run(global).await,
         Command::Rehearse(command) => command.run(global).await,
+        Command::SqlRunner(command) => return child::run(command).await,
     };
     exit_code(done)
 }

@@ -23,7 +23,7 @@ mod tools;
 
 pub use live::{
     Fence, FencePlan, FenceState, GlobalChange, Globals, LockHolder, Obstacle, PostgresLive, PostgresLock, SwapPlan,
-    Unfenced,
+    Unfenced, differences,
 };
 
 use super::{Aside, Dump, DumpOptions, DumpSink, DumpSource, Engine, EngineError, Nowhere, Probe};
