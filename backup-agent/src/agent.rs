@@ -18,7 +18,7 @@ pub use world::{StoreSource, World};
 
 use crate::error::Error;
 use crate::policy::DrillPolicy;
-use crate::record::{LEASE, pause};
+use crate::record::pause;
 use crate::status::DatabaseStatus;
 use crate::stop::{self, StopReason, Stopper};
 use attempt::Job;
@@ -264,7 +264,7 @@ impl Agent {
             return Some(Job { max_attempts: task.max_attempts, task, attempt, record: None });
         }
         let record = self.record.clone()?;
-        match record.claim(&self.worker, &self.wanted, LEASE).await {
+        match record.claim(&self.worker, &self.wanted, self.world.config.lease()).await {
             Ok(claimed) => claimed.map(|claimed| Job::claimed(claimed, record)),
             Err(error) => {
                 self.lose_record(&error);

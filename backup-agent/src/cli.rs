@@ -1,6 +1,7 @@
 //! The commands: arguments in, a verb called, a report out. stdout is data, stderr is speech.
 
 /// Writes a line of speech to stderr. That nobody reads it any more is no reason to end: the work counts.
+#[macro_export]
 macro_rules! say {
     ($($part:tt)*) => {{
         use std::io::Write as _;
@@ -18,15 +19,15 @@ mod history;
 mod hold;
 mod init;
 mod list;
-mod open;
-mod progress;
+pub mod open;
+pub mod progress;
 mod prune;
 mod recorded;
 mod restore;
 mod run;
 mod show;
 mod status;
-mod text;
+pub mod text;
 mod verify;
 
 use crate::error::Error;
@@ -91,7 +92,7 @@ enum Command {
 
 /// What a command ends in, besides success.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub enum Failure {
     /// An error with its own exit code.
     Error(Error),
     /// Wrong usage: exit code 2.
@@ -106,7 +107,8 @@ impl<E: Into<Error>> From<E> for Failure {
     }
 }
 
-type Done = Result<(), Failure>;
+/// How a command ends.
+pub type Done = Result<(), Failure>;
 
 /// Runs the command and returns the program's exit code.
 pub async fn run(cli: Cli) -> ExitCode {
@@ -131,6 +133,11 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Prune(command) => command.run(global).await,
         Command::Demo(command) => command.run(global).await,
     };
+    exit_code(done)
+}
+
+/// Says what went wrong, if anything did, and returns the program's exit code.
+pub fn exit_code(done: Done) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Said(code)) => ExitCode::from(code),
@@ -159,6 +166,18 @@ fn report(error: &Error) {
     }
 }
 
+impl Global {
+    /// The store named on the command line.
+    pub fn store(&self) -> Option<&str> {
+        self.store.as_deref()
+    }
+
+    /// How often `-v` was given.
+    pub fn verbosity(&self) -> u8 {
+        self.verbose
+    }
+}
+
 impl Cli {
     /// How much the program logs: a filter for tracing.
     pub fn log_filter(&self) -> &'static str {
@@ -177,7 +196,7 @@ impl Cli {
 
 /// Writes a line of data. A reader that has gone away is no failure: what the exit code says still counts. Data that
 /// cannot be written for another reason (a full disk) end the program with 1.
-pub(crate) fn put_line(line: &str) {
+pub fn put_line(line: &str) {
     use std::io::Write;
     let mut out = std::io::stdout();
     if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush())

@@ -9,13 +9,12 @@ use jiff::SignedDuration;
 use shared::clock::Clock;
 use shared::model::{Class, TaskReport, TaskState};
 use shared::task_log::{Ending, TaskLease, TaskLog, TaskLogError, TaskProgress};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How long a lease is valid without being renewed.
-pub const LEASE: Duration = Duration::from_secs(60);
-/// How often it is renewed.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+/// How many times a lease is renewed in the time it is valid.
+const RENEWALS: u32 = 6;
 /// The pause before a second try; it doubles from try to try, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(60);
 /// No pause is longer.
@@ -57,13 +56,34 @@ impl WriteProgress for TaskMeter {
     }
 }
 
+/// A lease that is kept alive.
+#[derive(Clone)]
+pub struct HeldLease {
+    /// The record.
+    pub log: Arc<dyn TaskLog>,
+    /// The lease.
+    pub lease: TaskLease,
+    /// How long it is valid without being renewed.
+    pub time: Duration,
+    /// Whether the work goes on while the record does not answer; else it ends when the lease has run out by our own
+    /// clock, because somebody else may have the task by then.
+    pub bears_silence: Arc<AtomicBool>,
+}
+
+impl HeldLease {
+    /// A lease of work that goes on while the record does not answer, as a backup does.
+    pub fn bearing_silence(log: Arc<dyn TaskLog>, lease: TaskLease, time: Duration) -> Self {
+        HeldLease { log, lease, time, bears_silence: Arc::new(AtomicBool::new(true)) }
+    }
+}
+
 /// Renews a lease until dropped, and stops the work when it is lost, somebody wishes its end, or its time is over.
 pub struct KeptAlive(tokio::task::JoinHandle<()>);
 
 impl KeptAlive {
     /// Begins; `lease` is none for work the record does not know of, which then only has its deadline.
     pub fn begin(
-        lease: Option<(Arc<dyn TaskLog>, TaskLease)>,
+        lease: Option<HeldLease>,
         clock: Arc<dyn Clock>,
         deadline: Option<Duration>,
         meter: Arc<TaskMeter>,
@@ -72,7 +92,7 @@ impl KeptAlive {
         KeptAlive(tokio::spawn(async move {
             let heart = async {
                 match lease {
-                    Some((log, lease)) => beat(&*log, &lease, &*clock, &meter, &stopper).await,
+                    Some(held) => beat(&held, &*clock, &meter, &stopper).await,
                     None => std::future::pending().await,
                 }
             };
@@ -100,13 +120,15 @@ impl Drop for KeptAlive {
 }
 
 /// Renews until the lease is lost.
-async fn beat(log: &dyn TaskLog, lease: &TaskLease, clock: &dyn Clock, meter: &TaskMeter, stopper: &Stopper) {
+async fn beat(held: &HeldLease, clock: &dyn Clock, meter: &TaskMeter, stopper: &Stopper) {
     let mut silent = false;
+    let mut heard = clock.monotonic();
     loop {
-        clock.sleep(HEARTBEAT).await;
-        match log.renew(lease, LEASE, &meter.now()).await {
+        clock.sleep(held.time / RENEWALS).await;
+        let asked = clock.monotonic();
+        match held.log.renew(&held.lease, held.time, &meter.now()).await {
             Ok(renewal) => {
-                silent = false;
+                (silent, heard) = (false, asked);
                 if renewal.cancel_requested {
                     stopper.stop(StopReason::Cancelled);
                 }
@@ -115,12 +137,17 @@ async fn beat(log: &dyn TaskLog, lease: &TaskLease, clock: &dyn Clock, meter: &T
                 stopper.stop(StopReason::LeaseLost);
                 return;
             }
-            // A backup that is under way goes on without the record.
-            Err(error) if !silent => {
-                silent = true;
-                tracing::warn!(job = %lease.job_id, %error, "the record does not answer; the work goes on");
+            Err(error) => {
+                let is_over = clock.monotonic().saturating_sub(heard) > held.time;
+                if is_over && !held.bears_silence.load(Ordering::SeqCst) {
+                    stopper.stop(StopReason::LeaseLost);
+                    return;
+                }
+                if !silent {
+                    silent = true;
+                    tracing::warn!(job = %held.lease.job_id, %error, "the record does not answer; the work goes on");
+                }
             }
-            Err(_) => {}
         }
     }
 }

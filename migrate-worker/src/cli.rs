@@ -1,1 +1,52 @@
-//! The commands.
+//! The commands: arguments in, a task done or asked for, a report out. stdout is data, stderr is speech.
+
+mod apply;
+mod rehearse;
+mod teller;
+
+use backup_agent::cli::{Done, Global, exit_code};
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Migrations of PostgreSQL and SQLite databases that can always go back.
+#[derive(Debug, Parser)]
+#[command(name = "migrate-worker", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 succeeded; 1 failed; 2 wrong usage; 3 refused, nothing touched; 4 restored, it is as it was;
+5 stuck, a person is needed.
+
+Try it: migrate-worker demo";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Apply(apply::Apply),
+    Rehearse(rehearse::Rehearse),
+}
+
+/// Runs the command and returns the program's exit code.
+pub async fn run(cli: Cli) -> ExitCode {
+    let global = &cli.global;
+    let done: Done = match cli.command {
+        Command::Apply(command) => command.run(global).await,
+        Command::Rehearse(command) => command.run(global).await,
+    };
+    exit_code(done)
+}
+
+impl Cli {
+    /// How much the program logs: a filter for tracing.
+    pub fn log_filter(&self) -> &'static str {
+        match self.global.verbosity() {
+            0 => "warn,aws_config=error,aws_smithy_runtime=error,aws_runtime=error",
+            1 => "info,backup_agent=debug,migrate_worker=debug,shared=debug",
+            _ => "debug",
+        }
+    }
+}

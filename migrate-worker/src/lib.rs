@@ -1,9 +1,16 @@
 //! Changes databases safely: the harness around the migration tool a team has already.
 //!
 //! A migration is rehearsed on a copy restored from a backup made for it, applied where nobody else writes, verified, and
-//! taken back where anything fails. [`runner`] calls the tools; [`cli`] is the thin layer of commands.
+//! taken back where anything fails. [`migration`] tells that story; [`runner`] calls the tools; [`effect`] says what a
+//! migration did to the data; [`cli`] is the thin layer of commands.
 
 pub mod cli;
+pub mod effect;
+pub mod migration;
 pub mod runner;
+pub mod spec;
+pub mod story;
+pub mod worker;
+pub mod world;
 
 pub use backup_agent::error::Error;

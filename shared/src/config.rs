@@ -11,6 +11,7 @@ use crate::model::{DatabaseName, DatabaseUrl, InvalidUrl, Secret};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where the file is looked for when none is named.
 pub const DEFAULT_PATHS: [&str; 2] = ["holdfast.toml", "/etc/holdfast/holdfast.toml"];
@@ -21,6 +22,9 @@ pub const DEFAULT_STATE: &str = "sqlite:holdfast-state.db";
 /// The directory for private copies and notes of this machine; beside the configuration file, or in the working
 /// directory without one.
 pub const DEFAULT_SPOOL: &str = "holdfast-spool";
+
+/// How long a task is held without a sign of life when nothing is configured.
+pub const DEFAULT_LEASE: Duration = Duration::from_secs(60);
 
 /// The configuration, with relative paths counted from its file.
 #[derive(Debug, Clone)]
@@ -140,6 +144,11 @@ impl Config {
     /// The directory for private copies and notes of this machine.
     pub fn spool(&self) -> PathBuf {
         self.base.join(self.state.spool.as_deref().unwrap_or(Path::new(DEFAULT_SPOOL)))
+    }
+
+    /// How long a task is held without a sign of life; at least a second.
+    pub fn lease(&self) -> Duration {
+        self.state.lease.map_or(DEFAULT_LEASE, |lease| lease.0.max(Duration::from_secs(1)))
     }
 
     /// Address of a configured database, or `None` when there is no such name.

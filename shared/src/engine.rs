@@ -10,7 +10,7 @@ mod rows;
 pub mod sqlite;
 
 use crate::clock::Clock;
-use crate::model::{EngineKind, Fingerprint, Identity};
+use crate::model::{EngineKind, Fingerprint, Identity, Profile};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -303,6 +303,16 @@ pub trait Engine: Send + Sync {
     /// The tables of a backup that a person means by `typed` names, as the fingerprint calls them. Refuses a name that
     /// fits none or more than one.
     fn tables_meant(&self, source: &dyn DumpSource, typed: &[String]) -> Result<Vec<String>, EngineError>;
+
+    /// Sums up every column of every table in one snapshot, with `workers` parallel readers where the product allows it.
+    /// Foreign tables, generated columns and what a full-text index keeps for itself are left out.
+    async fn profile(&self, workers: usize) -> Result<Profile, EngineError>;
+
+    /// Makes sure that a table that is dropped and made again is told from one that was kept, in profiles taken from
+    /// here on. Changes nothing but SQLite's own numbering of schema entries: only for a copy nobody else uses.
+    async fn number_apart(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
 
     /// Runs one query that only reads, and returns its rows as text, NULL as none. For small answers.
     async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, EngineError>;

@@ -23,6 +23,7 @@ mod worker;
 use crate::model::{Class, DatabaseName, JobId, NewTask, StepNote, Task, TaskEvent, TaskKind, TaskReport, TaskState};
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// What became of a submission.
@@ -37,7 +38,7 @@ pub enum Submitted {
 }
 
 /// A process that does tasks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Worker {
     /// Random id of this run of the program.
     pub id: String,

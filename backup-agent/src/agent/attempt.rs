@@ -2,7 +2,7 @@
 
 use super::World;
 use super::work::perform;
-use crate::record::{KeptAlive, TaskMeter, ending, succeeded, write_end};
+use crate::record::{HeldLease, KeptAlive, TaskMeter, ending, succeeded, write_end};
 use crate::stop::{Stop, Stopper};
 use jiff::Timestamp;
 use shared::model::{NewTask, Task, TaskEvent, TaskReport, TaskState};
@@ -65,7 +65,10 @@ pub async fn run(world: Arc<World>, job: Job, stopper: Stopper, stop: Stop) -> E
     tracing::info!(job = %task.job_id, kind = %task.kind, %target, attempt, "begins");
     let meter = Arc::new(TaskMeter::default());
     let deadline = task.deadline_s.map_or(world.config.agent.deadline.0, Duration::from_secs);
-    let alive = KeptAlive::begin(record.clone(), world.clock.clone(), Some(deadline), meter.clone(), stopper);
+    let held = record
+        .as_ref()
+        .map(|(log, lease)| HeldLease::bearing_silence(log.clone(), lease.clone(), world.config.lease()));
+    let alive = KeptAlive::begin(held, world.clock.clone(), Some(deadline), meter.clone(), stopper);
     if record.is_none() {
         tell(&world, &task, attempt, TaskState::Running, began_at, None).await;
     }

@@ -2,7 +2,7 @@
 
 use super::Global;
 use crate::error::Error;
-use crate::record::{KeptAlive, LEASE, TaskMeter, ending, succeeded, write_end};
+use crate::record::{HeldLease, KeptAlive, TaskMeter, ending, succeeded, write_end};
 use crate::stop::{self, Stop, Stopper};
 use shared::clock;
 use shared::config::Config;
@@ -41,9 +41,9 @@ impl Recorded {
                 return Ok(recorded);
             }
         };
-        match log.submit_claimed(&task, &Worker::here("backup-agent"), LEASE).await {
+        match log.submit_claimed(&task, &Worker::here("backup-agent"), config.lease()).await {
             Ok(claimed) => {
-                let lease = Some((log.clone(), claimed.lease.clone()));
+                let lease = Some(HeldLease::bearing_silence(log.clone(), claimed.lease.clone(), config.lease()));
                 let meter = Arc::new(TaskMeter::default());
                 recorded._alive = Some(KeptAlive::begin(lease, clock, None, meter, recorded.stopper.clone()));
                 recorded.record = Some((log, claimed));

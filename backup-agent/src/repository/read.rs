@@ -49,6 +49,11 @@ impl StoredBackup {
         Ok(backup)
     }
 
+    /// Where it is read from.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
     /// The backup's manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest

@@ -91,6 +91,8 @@ pub struct StateConfig {
     pub url_file: Option<PathBuf>,
     /// Directory for private copies and notes of this machine. Default: [`super::DEFAULT_SPOOL`].
     pub spool: Option<PathBuf>,
+    /// How long a task is held without a sign of life; six are given in that time. Default: [`super::DEFAULT_LEASE`].
+    pub lease: Option<Time>,
 }
 
 /// `[agent]`

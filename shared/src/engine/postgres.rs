@@ -7,9 +7,11 @@ mod catalog;
 mod dump;
 mod facts;
 mod large_objects;
+pub mod live;
 mod load;
 mod nodelay;
 mod preflight;
+mod profile;
 mod quote;
 mod schema;
 mod select;
@@ -19,8 +21,13 @@ mod texts;
 mod toc;
 mod tools;
 
+pub use live::{
+    Fence, FencePlan, FenceState, GlobalChange, Globals, LockHolder, Obstacle, PostgresLive, PostgresLock, SwapPlan,
+    Unfenced,
+};
+
 use super::{Aside, Dump, DumpOptions, DumpSink, DumpSource, Engine, EngineError, Nowhere, Probe};
-use crate::model::{EngineKind, Fingerprint, PostgresUrl};
+use crate::model::{EngineKind, Fingerprint, Identity, PostgresUrl, Profile};
 use async_trait::async_trait;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,12 +37,13 @@ use std::sync::Arc;
 pub struct PostgresEngine {
     url: PostgresUrl,
     folders: Option<Vec<PathBuf>>,
+    public: Option<String>,
 }
 
 impl PostgresEngine {
     /// The database at `url`; connects to nothing yet.
     pub fn new(url: PostgresUrl) -> Self {
-        PostgresEngine { url, folders: None }
+        PostgresEngine { url, folders: None, public: None }
     }
 
     /// Looks for `pg_dump` and `pg_restore` in these folders only, instead of PATH and `/usr/lib/postgresql/*/bin`.
@@ -44,8 +52,23 @@ impl PostgresEngine {
         self
     }
 
+    /// The database is known by the name `public`, although it bears another one now: behind a fence it is the same
+    /// database to everybody who looks at its backups.
+    pub fn known_as(mut self, public: &str) -> Self {
+        self.public = Some(public.to_owned());
+        self
+    }
+
+    fn as_known(&self, mut probe: Probe) -> Probe {
+        if let (Some(public), Identity::Postgres { database, .. }) = (&self.public, &mut probe.identity) {
+            database.clone_from(public);
+        }
+        probe
+    }
+
     async fn dump_into(&self, sink: Arc<dyn DumpSink>, options: &DumpOptions) -> Result<Dump, EngineError> {
-        dump::dump(&self.url, self.folders.as_deref(), sink, options, dump::View::ALL).await
+        let dump = dump::dump(&self.url, self.folders.as_deref(), sink, options, dump::View::ALL).await?;
+        Ok(Dump { probe: self.as_known(dump.probe.clone()), ..dump })
     }
 }
 
@@ -64,7 +87,7 @@ impl Engine for PostgresEngine {
         let server = snapshot::Server::ask(&mut conn).await?;
         session::close(conn).await;
         let tools = tools::Tools::find(self.folders.as_deref(), server.major()).await;
-        Ok(dump::probe(&server, tools.ok().map(|tools| tools.version)))
+        Ok(self.as_known(dump::probe(&server, tools.ok().map(|tools| tools.version))))
     }
 
     async fn dump(&self, sink: Arc<dyn DumpSink>, options: &DumpOptions) -> Result<Dump, EngineError> {
@@ -80,6 +103,10 @@ impl Engine for PostgresEngine {
         let facts = aside::facts_of(source)?;
         let meant = select::chosen(&facts.tables, typed)?;
         Ok(meant.into_iter().map(|at| facts.tables[at].qualified()).collect())
+    }
+
+    async fn profile(&self, workers: usize) -> Result<Profile, EngineError> {
+        profile::profile(&self.url, workers).await
     }
 
     async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, EngineError> {

@@ -9,14 +9,16 @@ mod chosen;
 mod copy;
 mod dump;
 mod fingerprint;
+pub mod live;
 mod open;
 mod private;
+mod profile;
 mod rows;
 mod target;
 mod texts;
 
 use crate::engine::{Aside, Dump, DumpOptions, DumpSink, DumpSource, Engine, EngineError, Probe};
-use crate::model::{EngineKind, Fingerprint};
+use crate::model::{EngineKind, Fingerprint, Profile};
 use async_trait::async_trait;
 use open::{open_source, sql_error};
 use std::path::PathBuf;
@@ -78,6 +80,26 @@ impl Engine for SqliteEngine {
     fn tables_meant(&self, source: &dyn DumpSource, typed: &[String]) -> Result<Vec<String>, EngineError> {
         let meant = chosen::choose(source.fingerprint(), typed)?;
         Ok(meant.iter().map(|name| quote(name)).collect())
+    }
+
+    async fn profile(&self, _workers: usize) -> Result<Profile, EngineError> {
+        let path = self.path.clone();
+        blocking(move || {
+            let source = open_source(&path, LOCK_TIMEOUT)?;
+            let read = || {
+                source.begin()?;
+                let profile = profile::read(&source.connection)?;
+                source.connection.execute_batch("COMMIT")?;
+                Ok(profile)
+            };
+            read().map_err(|error| sql_error(&source.path, error))
+        })
+        .await
+    }
+
+    async fn number_apart(&self) -> Result<(), EngineError> {
+        let path = self.path.clone();
+        blocking(move || profile::number_apart(&path)).await
     }
 
     async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, EngineError> {

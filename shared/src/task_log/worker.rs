@@ -23,6 +23,35 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// Whether this process has ended for certain; one of another machine may have, but that cannot be seen.
+    pub fn is_gone(&self) -> bool {
+        let ticks = i64::try_from(self.start_ticks).unwrap_or(i64::MAX);
+        is_gone(&self.host, &self.boot_id, i64::from(self.pid), ticks)
+    }
+
+    /// Ends this process for good, where it is one of this machine and not this very one. Returns whether it is gone.
+    pub fn end(&self) -> std::io::Result<bool> {
+        if self.pid == std::process::id() || !is_visible(&self.host, &self.boot_id) {
+            return Ok(self.is_gone());
+        }
+        if let (false, Some(pid)) = (self.is_gone(), Pid::from_raw(self.pid as i32)) {
+            match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
+                Err(error) if error != Errno::SRCH => return Err(error.into()),
+                _ => {}
+            }
+        }
+        // A signal arrives in its own time; a process in a call to the disk ends after it.
+        for _ in 0..500 {
+            if self.is_gone() {
+                return Ok(true);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        Ok(false)
+    }
+}
+
 /// The machine this process sees.
 struct Here {
     host: String,

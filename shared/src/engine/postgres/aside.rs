@@ -24,7 +24,7 @@ use tokio::sync::Mutex;
 const INFIX: &str = "__restoring_";
 
 /// Longest name of a database, in bytes.
-const NAME_BYTES: usize = 63;
+pub(super) const NAME_BYTES: usize = 63;
 
 /// How long sessions that are just ending may keep a database from being renamed or dropped.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -305,7 +305,7 @@ async fn drop_leftovers(conn: &mut PgConnection, target: &str) -> Result<(), Eng
         "SELECT d.datname AS name FROM pg_database d
          WHERE starts_with(d.datname, {prefix}) AND starts_with(shobj_description(d.oid, 'pg_database'), {mark})
            AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)",
-        prefix = literal(&format!("{}{INFIX}", cut(target))),
+        prefix = literal(&format!("{}{INFIX}", cut(target, INFIX.len() + 8))),
         mark = literal(&mark)
     );
     let left: Vec<Left> = rows(conn, &query).await.doing("the databases could not be listed")?;
@@ -349,14 +349,19 @@ async fn create(
 }
 
 fn aside_name(target: &str) -> Result<String, EngineError> {
-    let mut random = [0; 4];
-    getrandom::fill(&mut random).map_err(|error| EngineError::failed(format!("no random number: {error}")))?;
-    Ok(format!("{}{INFIX}{}", cut(target), hex::encode(random)))
+    Ok(format!("{}{INFIX}{}", cut(target, INFIX.len() + 8), eight_digits()?))
 }
 
-/// The target's name cut so that infix and digits fit behind it.
-fn cut(target: &str) -> &str {
-    let mut end = target.len().min(NAME_BYTES - INFIX.len() - 8);
+/// Eight random hexadecimal digits.
+pub(super) fn eight_digits() -> Result<String, EngineError> {
+    let mut random = [0; 4];
+    getrandom::fill(&mut random).map_err(|error| EngineError::failed(format!("no random number: {error}")))?;
+    Ok(hex::encode(random))
+}
+
+/// The target's name cut at a character so that `behind` bytes fit behind it.
+pub(super) fn cut(target: &str, behind: usize) -> &str {
+    let mut end = target.len().min(NAME_BYTES - behind);
     while !target.is_char_boundary(end) {
         end -= 1;
     }
@@ -364,7 +369,7 @@ fn cut(target: &str) -> &str {
 }
 
 /// Runs statements that need a database without sessions; sessions that are just ending are waited for.
-async fn retry_in_use(conn: &mut PgConnection, sql: &str) -> Result<(), sqlx::Error> {
+pub(super) async fn retry_in_use(conn: &mut PgConnection, sql: &str) -> Result<(), sqlx::Error> {
     let begun = Instant::now();
     loop {
         match exec(conn, sql).await {

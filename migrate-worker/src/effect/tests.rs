@@ -1,0 +1,1 @@
+//! Tables of cases, and random moves and deletions.

@@ -1,0 +1,150 @@
+//! The story of a migration, from the wish to its outcome.
+//!
+//! Everything up to the plan is the same for every database and only reads it: look, back up, rehearse on a copy restored
+//! from that very backup, decide. What follows differs: an SQLite database is changed by [`promote`], a PostgreSQL
+//! database [`in_place`]. Whatever ends early says what that means for the database ([`Halt`]).
+
+mod facts;
+mod halt;
+mod in_place;
+mod promote;
+mod recover;
+mod resume;
+mod site;
+mod steps;
+
+pub use facts::{Outcome, State, heads, step};
+pub use halt::{Halt, Reason};
+pub use recover::recover;
+pub use site::{Live, Site};
+
+use crate::Error;
+use facts::{BackedUp, Begun, Rehearsed};
+use serde_json::json;
+use shared::model::{Phase, TaskState};
+use std::time::Duration;
+
+/// How far a migration is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Up to the plan; the database is only read.
+    Rehearse,
+    /// To the end.
+    Apply,
+}
+
+/// What a migration that came to its end has to tell.
+#[derive(Debug, Clone)]
+pub struct Success {
+    /// What was done, on one line.
+    pub message: String,
+    /// The backup made for it.
+    pub backup: Option<String>,
+    /// How long nobody could write (PostgreSQL: connect).
+    pub blocked: Option<Duration>,
+    /// What the rehearsal has shown.
+    effects: Option<serde_json::Value>,
+}
+
+/// Does a claimed task from its beginning and returns its outcome, which is in the journal then.
+///
+/// Fails only where nothing more may be written: somebody else has the task.
+pub async fn migrate(site: &mut Site, extent: Extent) -> Result<Outcome, Error> {
+    let ended = go(site, extent).await;
+    conclude(site, ended).await
+}
+
+async fn go(site: &mut Site, extent: Extent) -> Result<Success, Halt> {
+    site.note_begin().await?;
+    let _lock = steps::lock(site).await?;
+    go_locked(site, extent).await
+}
+
+/// The same for somebody who holds the lock at the database already.
+async fn go_locked(site: &mut Site, extent: Extent) -> Result<Success, Halt> {
+    let checked = steps::preflight(site).await?;
+    if checked.route.revisions.is_empty() {
+        return Ok(Success::nothing_to_do(&checked.route.to));
+    }
+    let backed_up = steps::back_up(site, &checked).await?;
+    steps::probe(site, &checked).await?;
+    let rehearsed = steps::rehearse(site, &checked, &backed_up).await?;
+    steps::plan(site, &rehearsed).await?;
+    if extent == Extent::Rehearse {
+        return Ok(Success::rehearsed(&backed_up, &rehearsed));
+    }
+    match site.live().await? {
+        Live::Sqlite(live) => promote::apply(site, &live, &checked, &backed_up, &rehearsed).await,
+        Live::Postgres(live) => in_place::apply(site, &live, &checked, &backed_up, &rehearsed).await,
+    }
+}
+
+/// Writes the outcome down where it survives, and tells it.
+async fn conclude(site: &mut Site, ended: Result<Success, Halt>) -> Result<Outcome, Error> {
+    let outcome = match ended {
+        Ok(success) => success.outcome(),
+        Err(Halt::Lost(why)) => return Err(Error::failed(format!("{why}; nothing more was written"))),
+        Err(Halt::Refused(reason)) => unsuccessful(TaskState::Refused, reason),
+        Err(Halt::Restored(reason)) => unsuccessful(TaskState::Restored, reason),
+        Err(Halt::Stuck(reason)) => unsuccessful(TaskState::Stuck, reason),
+    };
+    let outcome = Outcome { backup: outcome.backup.or(site.backup()), ..outcome };
+    // From here on the journal alone must do: the database is as it is.
+    site.ledger.rely_on_journal();
+    site.ledger.done(step::OUTCOME, &outcome).await?;
+    if outcome.state != TaskState::Stuck {
+        steps::tidy(site).await;
+    }
+    Ok(outcome)
+}
+
+fn unsuccessful(state: TaskState, reason: Reason) -> Outcome {
+    Outcome { state, message: reason.message, hint: reason.hint, backup: None, result: json!({}) }
+}
+
+impl Success {
+    fn nothing_to_do(to: &[String]) -> Self {
+        let message = format!("nothing to do: it stands at {} already", heads(to));
+        Success { message, backup: None, blocked: None, effects: None }
+    }
+
+    fn rehearsed(backed_up: &BackedUp, rehearsed: &Rehearsed) -> Self {
+        let message = format!("rehearsed {} on a copy; the database was only read", rehearsed.route.words());
+        let effects = serde_json::to_value(&rehearsed.effects).ok();
+        Success { message, backup: Some(backed_up.backup.clone()), blocked: None, effects }
+    }
+
+    fn applied(rehearsed: &Rehearsed, backup: String, blocked: Duration) -> Self {
+        let message = format!("it stands at {}", heads(&rehearsed.route.to));
+        let effects = serde_json::to_value(&rehearsed.effects).ok();
+        Success { message, backup: Some(backup), blocked: Some(blocked), effects }
+    }
+
+    fn outcome(self) -> Outcome {
+        let blocked_ms = self.blocked.map(|time| time.as_millis() as u64);
+        Outcome {
+            state: TaskState::Succeeded,
+            message: self.message,
+            hint: None,
+            backup: self.backup,
+            result: json!({"blocked_ms": blocked_ms, "effects": self.effects}),
+        }
+    }
+}
+
+impl Site {
+    /// Notes that the task begins. One that its owners were lost from again and again is refused.
+    async fn note_begin(&mut self) -> Result<(), Halt> {
+        let begun = self.ledger.notes().iter().filter(|note| note.step == step::BEGIN && note.phase == Phase::Intent);
+        if begun.count() >= MAX_BEGINNINGS {
+            return Err(Halt::refused(format!(
+                "it was begun {MAX_BEGINNINGS} times and its worker was lost each time"
+            )));
+        }
+        let note = Begun { database: self.name.clone(), worker: self.worker.clone() };
+        Ok(self.ledger.intent(step::BEGIN, &note).await?)
+    }
+}
+
+/// How often a task whose worker was lost before it changed anything is begun anew.
+const MAX_BEGINNINGS: usize = 5;

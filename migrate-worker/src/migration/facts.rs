@@ -1,0 +1,137 @@
+//! What is written into the journal, and read from it by a successor.
+
+use crate::effect::Effects;
+use crate::runner::Route;
+use serde::{Deserialize, Serialize};
+use shared::model::{DatabaseName, Profile};
+use shared::task_log::Worker;
+
+/// Names of the steps in the journal.
+pub mod step {
+    /// The task was begun, or begun anew.
+    pub const BEGIN: &str = "begin";
+    /// Backup A was made.
+    pub const BACKUP_A: &str = "backup-a";
+    /// A rehearsal was made.
+    pub const REHEARSE: &str = "rehearse";
+    /// The plan was found good.
+    pub const PLAN: &str = "plan";
+    /// The database was fenced.
+    pub const FENCE: &str = "fence";
+    /// Backup B was made and lies here.
+    pub const BACKUP_B: &str = "backup-b";
+    /// The tool ran for real.
+    pub const APPLY: &str = "apply";
+    /// The change became the database.
+    pub const COMMIT: &str = "commit";
+    /// Somebody was seen behind the fence.
+    pub const FENCE_BROKEN: &str = "fence-broken";
+    /// The fence was taken away without a change.
+    pub const UNFENCE: &str = "unfence";
+    /// The failed database was cut off from everybody.
+    pub const CUT_OFF: &str = "cut-off";
+    /// Backup B was restored beside it.
+    pub const RESTORE: &str = "restore";
+    /// The restored database took the failed one's place.
+    pub const SWAP: &str = "swap";
+    /// How it ended.
+    pub const OUTCOME: &str = "outcome";
+}
+
+/// Who began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// The database.
+    pub database: DatabaseName,
+    /// Process that holds the locks.
+    pub worker: Worker,
+}
+
+/// Where a database stands, as far as a migration changes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Digest of its schema.
+    pub schema: String,
+    /// Newest applied revisions.
+    pub heads: Vec<String>,
+}
+
+impl State {
+    /// The revisions for a person.
+    pub fn at(&self) -> String {
+        heads(&self.heads)
+    }
+}
+
+/// Revisions for a person.
+pub fn heads(heads: &[String]) -> String {
+    if heads.is_empty() { "base".to_owned() } else { heads.join(", ") }
+}
+
+/// Backup A, and where the database stood.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackedUp {
+    /// `<database>/<id>`.
+    pub backup: String,
+    /// The state it shows.
+    pub state: State,
+}
+
+/// What a rehearsal has shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rehearsed {
+    /// The way that was gone.
+    pub route: Route,
+    /// Where the copy stood afterwards.
+    pub after: State,
+    /// Tables whose rows it left as they were.
+    pub unchanged: Vec<String>,
+    /// What it did. Written for people; a successor does not need it.
+    #[serde(skip_deserializing)]
+    pub effects: Effects,
+    /// What the copy held before.
+    #[serde(skip)]
+    pub before: Profile,
+    /// How long the tool took, in seconds.
+    pub tool_s: f64,
+}
+
+/// A copy of this machine, by name (PostgreSQL) or path (SQLite).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scratch {
+    /// Where it is.
+    pub place: String,
+}
+
+/// What the tool runs from, for real.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applying {
+    /// The backup to go back to.
+    pub backup: String,
+    /// The state before.
+    pub before: State,
+    /// The state that is wanted.
+    pub after: State,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// `succeeded`, `refused`, `restored`, `stuck`.
+    pub state: shared::model::TaskState,
+    /// Facts on one line.
+    pub message: String,
+    /// What a person can do.
+    pub hint: Option<String>,
+    /// Backup to go back to.
+    pub backup: Option<String>,
+    /// Details for the record.
+    pub result: serde_json::Value,
+}
+
+/// What a note holds.
+pub fn read<T: serde::de::DeserializeOwned>(note: &shared::model::StepNote) -> Result<T, crate::Error> {
+    serde_json::from_value(note.data.clone()).map_err(|error| {
+        crate::Error::Damaged(format!("the journal's note {} ({}) cannot be understood: {error}", note.seq, note.step))
+    })
+}

@@ -1,0 +1,166 @@
+//! Back to what was: nothing to load where nothing changed; else the backup restored, proven, and swapped in.
+
+use super::{Unfencing, cut_off, fenced_engine, is_broken, unfence};
+use crate::Error;
+use crate::migration::facts::{Scratch, step};
+use crate::migration::halt::{Halt, Reason};
+use crate::migration::site::Site;
+use crate::migration::steps::Kept;
+use crate::runner::History;
+use backup_agent::restore::{RestoreOptions, prove, restore};
+use serde::{Deserialize, Serialize};
+use shared::connect;
+use shared::engine::postgres::{FencePlan, PostgresLive, SwapPlan};
+use shared::engine::{DumpSource, Engine, EngineError};
+use shared::model::{Class, DatabaseUrl, Difference, DifferenceKind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a server that does not answer is waited for, once the database was changed.
+const SERVER_AWAY: Duration = Duration::from_secs(300);
+
+/// The restored database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// Its name until it is swapped in.
+    pub name: String,
+    /// Its OID.
+    pub oid: u32,
+}
+
+/// Takes a failed migration back; the fence is up and the database cut off. Says what that means.
+pub async fn way_back(
+    site: &mut Site,
+    live: &PostgresLive,
+    history: &History,
+    kept: &Kept,
+    plan: FencePlan,
+    reason: Reason,
+) -> Halt {
+    site.story.detail(&format!("failed: {}", reason.message));
+    match take_back(site, live, history, kept, &plan, &reason).await {
+        Ok(how) => Halt::Restored(Reason { message: format!("{}; {how}", reason.message), ..reason }),
+        Err(Halt::Refused(second)) => Halt::Stuck(
+            Reason::new(format!("{}; and the way back failed: {}", reason.message, second.message)).with_hint(format!(
+                "the database is fenced as {}; backup {} shows it as it was",
+                plan.fenced, kept.note.backup
+            )),
+        ),
+        Err(other) => other,
+    }
+}
+
+async fn take_back(
+    site: &mut Site,
+    live: &PostgresLive,
+    history: &History,
+    kept: &Kept,
+    plan: &FencePlan,
+    reason: &Reason,
+) -> Result<String, Halt> {
+    site.begins("compare");
+    let begun = Instant::now();
+    let _ = history;
+    let differences = insist(site, async || compare(site, live, kept, plan).await).await?;
+    if differences.is_empty() {
+        site.story.step("compare", "equal to backup B: there is nothing to restore", begun.elapsed());
+        unfence(site, live, plan, &Unfencing { applied: true, message: reason.message.clone() }).await?;
+        return Ok("nothing of it was left".into());
+    }
+    let places = format!("{} places differ from backup B", differences.len());
+    site.story.step("compare", &places, begun.elapsed());
+    if is_broken(site) {
+        return Err(Halt::refused("somebody else was behind the fence, whose writes a restore would lose"));
+    }
+    let restored = restored(site, live, kept, plan).await?;
+    let swap = live.plan_swap(plan, restored.oid);
+    swapped(site, live, &swap).await?;
+    Ok(format!("backup {} took its place; the failed database is kept as {}", kept.note.backup, swap.failed))
+}
+
+/// Where the fenced database differs from backup B. Sequences that alone ran ahead are set back.
+async fn compare(
+    site: &Site,
+    live: &PostgresLive,
+    kept: &Kept,
+    plan: &FencePlan,
+) -> Result<Vec<Difference>, EngineError> {
+    let engine = fenced_engine(live, plan);
+    let _ = site;
+    let expected = kept.stored.fingerprint();
+    let found = engine.fingerprint(&*kept.stored, 2).await?;
+    let differences = real(prove(expected, &found).map_err(|error| EngineError::failed(error.to_string()))?);
+    let only_sequences = |list: &[Difference]| list.iter().all(|difference| difference.object.starts_with("sequence "));
+    if differences.is_empty() || !only_sequences(&differences) || expected.sequences.len() != found.sequences.len() {
+        return Ok(differences);
+    }
+    PostgresLive::set_sequences(&live.fenced_admin_url(plan), &expected.sequences).await?;
+    let found = engine.fingerprint(&*kept.stored, 2).await?;
+    Ok(real(prove(expected, &found).map_err(|error| EngineError::failed(error.to_string()))?))
+}
+
+fn real(differences: Vec<Difference>) -> Vec<Difference> {
+    differences.into_iter().filter(|difference| difference.kind != DifferenceKind::Recomputed).collect()
+}
+
+/// Restores backup B beside the fenced database and proves it.
+async fn restored(site: &mut Site, live: &PostgresLive, kept: &Kept, plan: &FencePlan) -> Result<Restored, Halt> {
+    site.begins("restore");
+    let begun = Instant::now();
+    let name = PostgresLive::scratch_name(&plan.public, "__res_")?;
+    site.ledger.intent(step::RESTORE, &Scratch { place: name.clone() }).await?;
+    let url = live.admin_url().with_database(&name);
+    let engine = connect::engine(DatabaseUrl::Postgres(url.clone()));
+    let repository = kept.stored.repository().clone();
+    let meter = site.meter.clone();
+    let progress: shared::engine::Progress = Arc::new(move |news| {
+        if let shared::engine::LoadProgress::Bytes(bytes) = news {
+            meter.add(bytes);
+        }
+    });
+    let done = restore(&repository, kept.stored.clone(), &*engine, &RestoreOptions::default(), progress).await?;
+    if !done.proven {
+        return Err(Halt::refused(format!(
+            "backup B came back as {name}, but not all of it: {}",
+            done.defects.join("; ")
+        )));
+    }
+    let oid = PostgresLive::new(url.clone(), live.admin_url().clone()).oid().await?;
+    let restored = Restored { name, oid };
+    site.ledger.done(step::RESTORE, &restored).await?;
+    site.story.step("restore", "backup B beside it, proven equal", begun.elapsed());
+    Ok(restored)
+}
+
+/// Gives the restored database the public name.
+pub async fn swapped(site: &mut Site, live: &PostgresLive, swap: &SwapPlan) -> Result<(), Halt> {
+    site.begins("swap");
+    let begun = Instant::now();
+    site.ledger.intent(step::SWAP, swap).await?;
+    let done = insist(site, async || live.swap(swap).await).await?;
+    for warning in done.warnings {
+        tracing::warn!("{warning}");
+    }
+    site.ledger.done(step::SWAP, swap).await?;
+    site.story.step("swap", "open again, as it was", begun.elapsed());
+    Ok(())
+}
+
+/// Does what must be done in the end: a server that is away, restarting for instance, is waited for.
+pub async fn insist<T>(site: &Site, work: impl AsyncFn() -> Result<T, EngineError>) -> Result<T, Halt> {
+    let begun = Instant::now();
+    loop {
+        match work().await {
+            Err(error) if error.class() == Class::Transient && begun.elapsed() < SERVER_AWAY => {
+                tracing::info!(%error, "the server is waited for");
+                site.world.clock.sleep(Duration::from_millis(500)).await;
+            }
+            done => return done.map_err(|error| Error::from(error).into()),
+        }
+    }
+}
+
+/// The same for a database of whom it is not known how far it came: cut off first.
+pub async fn cut_off_again(site: &mut Site, live: &PostgresLive, plan: &FencePlan) -> Result<FencePlan, Halt> {
+    cut_off(site, live, plan).await
+}

@@ -1,0 +1,123 @@
+//! A task whose worker was lost: look, then finish it or take it back. Never a blind retry.
+
+use super::facts::{Applying, BackedUp, Begun, Outcome, heads, step};
+use super::halt::{Halt, Reason};
+use super::resume::{self, Promoted, Shows};
+use super::steps::{self, open_backup};
+use super::{Extent, Live, Site, Success, conclude, go_locked, in_place};
+use crate::Error;
+use shared::crash_point;
+use shared::engine::Engine;
+use shared::model::Phase;
+use shared::subprocess;
+use std::time::Duration;
+
+/// Goes on with a task that somebody else had begun.
+pub async fn recover(site: &mut Site, extent: Extent) -> Result<Outcome, Error> {
+    if let Some(outcome) = site.ledger.find::<Outcome>(step::OUTCOME, Phase::Done)? {
+        // Told before, but the record did not hear of it.
+        return Ok(outcome);
+    }
+    let ended = look_and_act(site, extent).await;
+    conclude(site, ended).await
+}
+
+async fn look_and_act(site: &mut Site, extent: Extent) -> Result<Success, Halt> {
+    site.story.head(&format!("job {} of {} lost its worker: looking at what is there", site.ledger.job(), site.name));
+    end_the_lost(site).await?;
+    site.note_begin().await?;
+    let _lock = steps::lock(site).await?;
+    crash_point::reached("recovery: the database is locked");
+    match site.live().await? {
+        Live::Sqlite(_) => match resume::promoted(&site.ledger)? {
+            Promoted::Ended(_) | Promoted::Again => {
+                steps::tidy(site).await;
+                go_locked(site, extent).await
+            }
+            Promoted::Committing(note) => committed_or_not(site, note).await,
+            Promoted::Applying(note) => not_committed(site, note).await,
+        },
+        Live::Postgres(live) => in_place::resume(site, &live, extent).await,
+    }
+}
+
+/// Ends what the lost worker left running on this machine: itself, where it is only stopped, and its tools.
+async fn end_the_lost(site: &Site) -> Result<(), Halt> {
+    let job = site.ledger.job();
+    for begun in lost_owners(site)? {
+        let worker = begun.worker;
+        let (host, pid) = (worker.host.clone(), worker.pid);
+        match tokio::task::spawn_blocking(move || worker.end()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                return Err(Error::failed(format!(
+                    "process {pid} on {host} had the task and cannot be ended: {error}"
+                ))
+                .into());
+            }
+            Err(error) => return Err(Error::failed(format!("process {pid} on {host}: {error}")).into()),
+        }
+    }
+    let ended = tokio::task::spawn_blocking(move || subprocess::end_tagged(&job.to_string())).await;
+    match ended {
+        Ok(Ok(0)) => Ok(()),
+        Ok(Ok(number)) => {
+            site.story.detail(&format!("{number} processes of its tool were still running and were ended"));
+            Ok(())
+        }
+        Ok(Err(error)) => {
+            Err(Error::failed(format!("its tool may still be running and cannot be ended: {error}")).into())
+        }
+        Err(error) => Err(Error::failed(format!("its tool may still be running: {error}")).into()),
+    }
+}
+
+/// Everybody who began the task before, the newest last.
+fn lost_owners(site: &Site) -> Result<Vec<Begun>, Error> {
+    let epoch = site.ledger.lease().epoch;
+    let notes = site.ledger.notes().iter().filter(|note| note.step == step::BEGIN && note.epoch < epoch);
+    notes.map(|note| super::facts::read(note)).collect()
+}
+
+/// The commit was announced: the database shows whether it was made.
+async fn committed_or_not(site: &mut Site, note: Applying) -> Result<Success, Halt> {
+    match seen(site, &note).await? {
+        Shows::After => {
+            let message = format!("it stands at {}: the commit had been made", heads(&note.after.heads));
+            site.story.step("look", &message, Duration::ZERO);
+            Ok(Success { message, backup: Some(note.backup), blocked: None, effects: None })
+        }
+        Shows::Before => {
+            Err(Halt::Restored(Reason::new("its worker was lost before the commit; the database is as it was")))
+        }
+        Shows::Neither => Err(stuck(site, &note)),
+    }
+}
+
+/// The tool had run on its copy only.
+async fn not_committed(site: &mut Site, note: Applying) -> Result<Success, Halt> {
+    match seen(site, &note).await? {
+        Shows::Before => Err(Halt::Restored(Reason::new(
+            "its worker was lost while the tool worked on a copy; the database is as it was",
+        ))),
+        _ => Err(stuck(site, &note)),
+    }
+}
+
+async fn seen(site: &Site, note: &Applying) -> Result<Shows, Halt> {
+    let backed_up = BackedUp { backup: note.backup.clone(), state: note.before.clone() };
+    let history = site.runner.history().await?;
+    let kept = open_backup(site, &backed_up).await?;
+    let (_, now) = site.look(&*site.engine, &history, &*kept.stored).await?;
+    Ok(resume::shows(note, &now))
+}
+
+fn stuck(site: &Site, note: &Applying) -> Halt {
+    Halt::Stuck(
+        Reason::new(format!(
+            "its worker was lost, and {} shows neither the state before nor the one after the migration",
+            site.name
+        ))
+        .with_hint(format!("backup {} shows it as it was; migrate-worker resolve shows what is there", note.backup)),
+    )
+}

@@ -1,0 +1,116 @@
+//! Everything one migration works with.
+
+use super::facts::{State, step};
+use super::halt::Halt;
+use crate::Error;
+use crate::runner::{History, Runner, ToolCall, ToolProcess};
+use crate::spec::MigrateSpec;
+use crate::story::Story;
+use crate::world::World;
+use backup_agent::journal::ledger::Ledger;
+use backup_agent::record::TaskMeter;
+use backup_agent::stop::Stop;
+use shared::engine::postgres::PostgresLive;
+use shared::engine::sqlite::live::SqliteLive;
+use shared::engine::{DumpSource, Engine};
+use shared::model::{DatabaseName, DatabaseUrl, Fingerprint, Phase};
+use shared::task_log::Worker;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long locks of others are waited for.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A database that is to be changed.
+pub enum Live {
+    /// A file.
+    Sqlite(SqliteLive),
+    /// A database of a server.
+    Postgres(PostgresLive),
+}
+
+/// Everything one migration works with.
+pub struct Site {
+    /// What all migrations work with.
+    pub world: Arc<World>,
+    /// The database.
+    pub name: DatabaseName,
+    /// The application's address of it.
+    pub url: DatabaseUrl,
+    /// It as backups see it.
+    pub engine: Box<dyn Engine>,
+    /// Its migration tool.
+    pub runner: Box<dyn Runner>,
+    /// This process, as the record knows it.
+    pub worker: Worker,
+    /// What was asked for.
+    pub spec: MigrateSpec,
+    /// Journal and record.
+    pub ledger: Ledger,
+    /// Hears how it goes.
+    pub story: Arc<dyn Story>,
+    /// Tells the record how far it is.
+    pub meter: Arc<TaskMeter>,
+    /// Ends it early.
+    pub stop: Stop,
+    /// How long locks of others are waited for.
+    pub patience: Duration,
+}
+
+impl Site {
+    /// The database as something that is changed.
+    pub async fn live(&self) -> Result<Live, Halt> {
+        Ok(match &self.url {
+            DatabaseUrl::Sqlite(path) => Live::Sqlite(SqliteLive::open(path)?),
+            DatabaseUrl::Postgres(url) => {
+                let admin = match self.world.config.admin_url(&self.name).map_err(Error::from)? {
+                    Some(DatabaseUrl::Postgres(admin)) => admin,
+                    Some(DatabaseUrl::Sqlite(_)) => {
+                        return Err(Halt::refused("admin_url is of another kind of database than url"));
+                    }
+                    None => url.clone(),
+                };
+                Live::Postgres(PostgresLive::new(url.clone(), admin))
+            }
+        })
+    }
+
+    /// Tells that a step begins.
+    pub fn begins(&self, step: &'static str) {
+        self.meter.step(step);
+        self.story.begins(step);
+    }
+
+    /// The folder of this task.
+    pub fn folder(&self) -> PathBuf {
+        self.world.folder(&self.ledger.job())
+    }
+
+    /// How the tool is called.
+    pub fn call(&self) -> Result<ToolCall, Error> {
+        let deadline = self.world.migrations(&self.name)?.deadline.0;
+        let begun = |process: ToolProcess| tracing::debug!(pid = process.pid, "the tool has begun");
+        Ok(ToolCall { job: self.ledger.job(), deadline, stop: self.stop.clone(), begun: Arc::new(begun) })
+    }
+
+    /// Where a database stands; `source` is the backup it is compared with.
+    pub async fn look(
+        &self,
+        engine: &dyn Engine,
+        history: &History,
+        source: &dyn DumpSource,
+    ) -> Result<(Fingerprint, State), Halt> {
+        let fingerprint = engine.fingerprint(source, 2).await?;
+        let current = self.runner.current(engine, history).await?;
+        let state = State { schema: fingerprint.schema_digest(), heads: current.heads };
+        Ok((fingerprint, state))
+    }
+
+    /// The backup made for the task, as far as one was.
+    pub fn backup(&self) -> Option<String> {
+        let newest =
+            |step: &str| -> Option<super::facts::BackedUp> { self.ledger.find(step, Phase::Done).ok().flatten() };
+        newest(step::BACKUP_B).or_else(|| newest(step::BACKUP_A)).map(|backed_up| backed_up.backup)
+    }
+}

@@ -1,0 +1,21 @@
+//! The steps that are the same for every database, one file each.
+
+mod back_up;
+mod lock;
+mod plan;
+mod preflight;
+mod probe;
+mod rehearse;
+mod scratch;
+mod tidy;
+mod tool;
+
+pub use back_up::{Kept, back_up, keep_here, open_backup, take_backup};
+pub use lock::{Lock, lock};
+pub use plan::plan;
+pub use preflight::{Checked, preflight};
+pub use probe::probe;
+pub use rehearse::rehearse;
+pub use scratch::{Purpose, ScratchSite, scratch_server};
+pub use tidy::{release_earlier, tidy};
+pub use tool::{judge, run_tool};

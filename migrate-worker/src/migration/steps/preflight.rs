@@ -1,0 +1,66 @@
+//! Looks before anything is done: what would fail later is refused now.
+
+use crate::migration::facts::heads;
+use crate::migration::halt::Halt;
+use crate::migration::site::{Live, Site};
+use crate::runner::{Direction, Goal, History, Route, route};
+use std::time::Instant;
+
+/// What was found good.
+pub struct Checked {
+    /// The tool's revisions.
+    pub history: History,
+    /// The way to go.
+    pub route: Route,
+    /// The tool's own tables.
+    pub own_tables: Vec<String>,
+}
+
+/// Only reads. Refuses naming the thing and the remedy.
+pub async fn preflight(site: &Site) -> Result<Checked, Halt> {
+    site.begins("preflight");
+    let begun = Instant::now();
+    let history = site.stop.or(async { Ok::<_, crate::Error>(site.runner.history().await) }).await??;
+    if let Live::Postgres(live) = site.live().await? {
+        let obstacles = live.preflight().await?;
+        if let Some(first) = obstacles.first() {
+            let all: Vec<&str> = obstacles.iter().map(|obstacle| obstacle.what.as_str()).collect();
+            let hints: Vec<&str> = obstacles.iter().filter_map(|obstacle| obstacle.hint.as_deref()).collect();
+            let message = format!("{} cannot be changed safely: {}", site.name, all.join("; "));
+            return Err(if hints.is_empty() {
+                Halt::refused(message)
+            } else {
+                let _ = first;
+                Halt::refused_with(message, hints.join("; "))
+            });
+        }
+    }
+    let current = site.runner.current(&*site.engine, &history).await?;
+    if !current.faults.is_empty() {
+        let message =
+            format!("what {} wrote down is not what is there: {}", site.runner.name(), current.faults.join("; "));
+        return Err(Halt::refused_with(message, "mend it first; migrate-worker current and pending show more"));
+    }
+    if let Some(expected) = &site.spec.expected_from
+        && current.heads != [expected.clone()]
+    {
+        return Err(Halt::refused(format!(
+            "{} stands at {}, not at {expected} as was expected",
+            site.name,
+            heads(&current.heads)
+        )));
+    }
+    let goal: Goal = site.spec.to.parse().map_err(Halt::refused::<String>)?;
+    let way = route::route(&history, &current, &goal)?;
+    if goal == Goal::Base && !site.spec.yes {
+        return Err(Halt::refused_with(
+            "going back to base takes back every migration",
+            "say --yes where that is meant",
+        ));
+    }
+    site.story.step("preflight", &way.words(), begun.elapsed());
+    if way.direction == Direction::Downgrade {
+        site.story.detail(&format!("works only with the code of revision {}", heads(&way.to)));
+    }
+    Ok(Checked { history, route: way, own_tables: current.own_tables })
+}

@@ -1,0 +1,144 @@
+//! The rehearsal: the backup restored, proven, and migrated, away from the database.
+
+use super::back_up::{Kept, open_backup};
+use super::preflight::Checked;
+use super::scratch::{Purpose, ScratchSite};
+use super::tool::{judge, run_tool};
+use crate::effect::Effects;
+use crate::migration::facts::{BackedUp, Rehearsed, State, heads, step};
+use crate::migration::halt::{Halt, Reason};
+use crate::migration::site::{Live, Site};
+use backup_agent::restore::{RestoreOptions, restore};
+use shared::engine::postgres::{Globals, PostgresLive, differences};
+use shared::engine::{LoadProgress, Progress};
+use shared::model::{DatabaseUrl, Fingerprint};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Restores backup A beside the database, proves it, runs the tool there and says what it did.
+///
+/// The copy is removed, however it ends. Afterwards the database itself is looked at: a tool that went around us has
+/// moved it, and then a person is needed.
+pub async fn rehearse(site: &mut Site, checked: &Checked, backed_up: &BackedUp) -> Result<Rehearsed, Halt> {
+    site.begins("rehearse");
+    let kept = open_backup(site, backed_up).await?;
+    let scratch = ScratchSite::choose(site, Purpose::Rehearsal).await?;
+    let globals = match site.live().await? {
+        Live::Postgres(live) => Some((live.globals().await?, live)),
+        Live::Sqlite(_) => None,
+    };
+    let rehearsed = on_copy(site, checked, &kept, &scratch).await;
+    let removed = scratch.remove().await;
+    untouched(site, checked, &kept).await?;
+    let rehearsed = rehearsed?;
+    removed?;
+    if let Some((before, live)) = globals {
+        nothing_outside(&before, &live.globals().await?)?;
+    }
+    site.ledger.done(step::REHEARSE, &rehearsed).await?;
+    Ok(rehearsed)
+}
+
+async fn on_copy(site: &Site, checked: &Checked, kept: &Kept, scratch: &ScratchSite) -> Result<Rehearsed, Halt> {
+    let begun = Instant::now();
+    let repository = site.world.repository().await?;
+    let meter = site.meter.clone();
+    let progress: Progress = Arc::new(move |news| {
+        if let LoadProgress::Bytes(bytes) = news {
+            meter.add(bytes);
+        }
+    });
+    let work = restore(&repository, kept.stored.clone(), &*scratch.engine, &RestoreOptions::default(), progress);
+    let restored = site.stop.or(work).await?;
+    if !restored.proven {
+        return Err(Halt::refused(format!(
+            "backup {} came back, but not all of it: {}",
+            restored.backup,
+            restored.defects.join("; ")
+        )));
+    }
+    site.story.step("restore", "backup A beside the database, proven equal", begun.elapsed());
+    if let DatabaseUrl::Postgres(url) = &scratch.url {
+        for line in PostgresLive::neutralise(url).await? {
+            site.story.detail(&line);
+        }
+    }
+    let before = scratch.engine.profile(2).await?;
+    let run = run_tool(site, &scratch.url, &checked.route, "rehearse").await?;
+    if let Some(reason) = judge(site.runner.name(), &run) {
+        return Err(Halt::Refused(Reason { message: format!("the rehearsal failed: {}", reason.message), ..reason }));
+    }
+    let (found, after) = site.look(&*scratch.engine, &checked.history, &*kept.stored).await?;
+    arrived(site, checked, &after)?;
+    if let (Some(server), DatabaseUrl::Postgres(url)) = (scratch.server(), &scratch.url) {
+        let left = server.left_over_in(url).await?;
+        if !left.is_empty() {
+            return Err(Halt::refused(format!("the rehearsal left something over: {}", left.join("; "))));
+        }
+    }
+    let effects = Effects::between(&before, &scratch.engine.profile(2).await?, &checked.own_tables);
+    let said = format!("{} in {:.2} s", checked.route.words(), run.duration.as_secs_f64());
+    site.story.step("rehearse", &said, run.duration);
+    for line in effects.lines() {
+        site.story.detail(&line);
+    }
+    let unchanged = unchanged(kept, &found);
+    let tool_s = run.duration.as_secs_f64();
+    Ok(Rehearsed { route: checked.route.clone(), after, unchanged, effects, before, tool_s })
+}
+
+/// A tool that ends well without having done what it should has not done well.
+fn arrived(site: &Site, checked: &Checked, after: &State) -> Result<(), Halt> {
+    if after.heads == checked.route.to {
+        return Ok(());
+    }
+    Err(Halt::refused(format!(
+        "the rehearsal ended well, but its copy stands at {} instead of {}: {} did not do what it was told to",
+        after.at(),
+        heads(&checked.route.to),
+        site.runner.name()
+    )))
+}
+
+/// Tables whose rows are the same as in the backup.
+fn unchanged(kept: &Kept, found: &Fingerprint) -> Vec<String> {
+    use shared::engine::DumpSource;
+    let before = &kept.stored.fingerprint().tables;
+    let same = before.iter().filter(|(name, table)| found.tables.get(*name) == Some(table));
+    same.map(|(name, _)| name.clone()).collect()
+}
+
+/// The database itself must stand where backup A shows it.
+async fn untouched(site: &Site, checked: &Checked, kept: &Kept) -> Result<(), Halt> {
+    let (_, now) = site.look(&*site.engine, &checked.history, &*kept.stored).await?;
+    let before = &kept.note.state;
+    if now == *before {
+        return Ok(());
+    }
+    let moved = if now.heads == before.heads {
+        "its schema is another one".to_owned()
+    } else {
+        format!("it stands at {} instead of {}", now.at(), before.at())
+    };
+    Err(Halt::Stuck(
+        Reason::new(format!(
+            "{} moved while the copy was rehearsed on: {moved}; {} went around the address it was given, or somebody else migrated",
+            site.name,
+            site.runner.name()
+        ))
+        .with_hint(format!("backup {} shows it as it was", kept.note.backup)),
+    ))
+}
+
+/// Roles and settings of the whole server are not in the copy: what the rehearsal did to them is there already.
+fn nothing_outside(before: &Globals, after: &Globals) -> Result<(), Halt> {
+    let changes = differences(before, after);
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let what: Vec<&str> = changes.iter().map(|change| change.what.as_str()).collect();
+    let undo: Vec<&str> = changes.iter().filter_map(|change| change.undo_sql.as_deref()).collect();
+    let what = what.join("; ");
+    let message = format!("the rehearsal changed what is not in the database, or somebody else did meanwhile: {what}");
+    Err(Halt::refused_with(message, format!("Holdfast undoes nothing there; to undo it: {}", undo.join("; "))))
+}

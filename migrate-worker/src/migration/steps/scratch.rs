@@ -1,0 +1,114 @@
+//! A copy to rehearse on: made, handed to the tool, removed.
+
+use crate::Error;
+use crate::migration::facts::{Scratch, step};
+use crate::migration::halt::Halt;
+use crate::migration::site::{Live, Site};
+use shared::connect;
+use shared::engine::Engine;
+use shared::engine::postgres::PostgresLive;
+use shared::model::{DatabaseUrl, PostgresUrl};
+use std::path::PathBuf;
+
+/// What a copy is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// An empty one, to see where the tool looks.
+    Probe,
+    /// A restored one, to rehearse on.
+    Rehearsal,
+}
+
+/// Where a copy is made.
+pub struct ScratchSite {
+    /// Its address.
+    pub url: DatabaseUrl,
+    /// It as restores see it.
+    pub engine: Box<dyn Engine>,
+    home: Home,
+}
+
+enum Home {
+    /// The folder that holds the file.
+    Folder(PathBuf),
+    /// The server's databases and the name of this one.
+    Server(PostgresLive, String),
+}
+
+impl ScratchSite {
+    /// Chooses where; its name is in the journal before anything is made.
+    pub async fn choose(site: &mut Site, purpose: Purpose) -> Result<Self, Halt> {
+        let made = match site.live().await? {
+            Live::Sqlite(live) => {
+                let folder = site.folder().join(if purpose == Purpose::Probe { "probe" } else { "rehearsal" });
+                let file = live.path().file_name().unwrap_or_default().to_owned();
+                let url = DatabaseUrl::Sqlite(folder.join(file));
+                ScratchSite { engine: connect::engine(url.clone()), url, home: Home::Folder(folder) }
+            }
+            Live::Postgres(_) => {
+                let server = scratch_server(site)?;
+                let name = PostgresLive::scratch_name(&public_name(site), "__reh_")?;
+                let url = DatabaseUrl::Postgres(server.with_database(&name));
+                let live = PostgresLive::new(server.clone(), server);
+                ScratchSite { engine: connect::engine(url.clone()), url, home: Home::Server(live, name) }
+            }
+        };
+        let place = match &made.home {
+            Home::Folder(folder) => folder.display().to_string(),
+            Home::Server(_, name) => name.clone(),
+        };
+        site.ledger.intent(step::REHEARSE, &Scratch { place }).await?;
+        if let Home::Folder(folder) = &made.home {
+            made.remove().await?;
+            let no_folder = |error| Error::failed(format!("{} cannot be made: {error}", folder.display()));
+            std::fs::create_dir_all(folder).map_err(no_folder)?;
+        }
+        Ok(made)
+    }
+
+    /// Makes an empty database there. An empty file is none to SQLite's tools until they write; they are content with that.
+    pub async fn make_empty(&self) -> Result<(), Error> {
+        match &self.home {
+            Home::Folder(_) => Ok(()),
+            Home::Server(live, name) => Ok(live.create_scratch(name).await?),
+        }
+    }
+
+    /// Removes the copy; one that is not there is fine.
+    pub async fn remove(&self) -> Result<(), Error> {
+        match &self.home {
+            Home::Folder(folder) => match std::fs::remove_dir_all(folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(Error::failed(format!("the copy {} cannot be removed: {error}", folder.display())))
+                }
+                _ => Ok(()),
+            },
+            Home::Server(live, name) => Ok(live.drop_scratch(name).await?),
+        }
+    }
+
+    /// The server's side of a copy, where there is one.
+    pub fn server(&self) -> Option<&PostgresLive> {
+        match &self.home {
+            Home::Folder(_) => None,
+            Home::Server(live, _) => Some(live),
+        }
+    }
+}
+
+/// The server on which copies are made.
+pub fn scratch_server(site: &Site) -> Result<PostgresUrl, Halt> {
+    let given = site.world.config.scratch_url(&site.name).map_err(Error::from)?;
+    match (given, &site.url) {
+        (Some(DatabaseUrl::Postgres(url)), _) | (None, DatabaseUrl::Postgres(url)) => Ok(url.clone()),
+        _ => Err(Halt::refused("scratch_url is of another kind of database than url")),
+    }
+}
+
+/// The public name of a PostgreSQL database.
+fn public_name(site: &Site) -> String {
+    match &site.url {
+        DatabaseUrl::Postgres(url) => url.database.clone(),
+        DatabaseUrl::Sqlite(_) => site.name.to_string(),
+    }
+}

@@ -1,0 +1,29 @@
+//! Removes what a migration needed and nobody needs any more.
+
+use super::back_up::owner;
+use crate::Error;
+use crate::migration::site::Site;
+use backup_agent::hold::release;
+use shared::model::BackupId;
+
+/// Removes the task's folder. Best effort: what stays is named, and the next task of the database is not disturbed.
+pub async fn tidy(site: &Site) {
+    let folder = site.folder();
+    match std::fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(folder = %folder.display(), %error, "what the migration needed could not be removed");
+        }
+        _ => {}
+    }
+}
+
+/// Releases the backups that earlier migrations of the database put on hold; `keep` stays.
+pub async fn release_earlier(site: &Site, keep: &BackupId) -> Result<(), Error> {
+    let (repository, owner) = (site.world.repository().await?, owner()?);
+    for backup in repository.backups(&site.name).await? {
+        if backup.id != *keep && backup.marks.holds().iter().any(|hold| hold.owner == owner) {
+            release(&repository, &site.name, &backup.id, &owner).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! Runs the tool and keeps what it printed.
+
+use crate::Error;
+use crate::migration::halt::{Halt, Reason};
+use crate::migration::site::Site;
+use crate::runner::{Route, ToolRun};
+use shared::model::DatabaseUrl;
+use shared::task_log::TaskLogError;
+
+/// Runs the tool on the database at `url`; its output goes into the record under `step`.
+pub async fn run_tool(site: &Site, url: &DatabaseUrl, route: &Route, step: &str) -> Result<ToolRun, Halt> {
+    let run = site.runner.run(url, route, &site.call()?).await?;
+    let text = match (run.exit, &run.ended_early) {
+        (_, Some(why)) => format!("{}\n[{why}]\n", run.output),
+        (Some(code), None) => format!("{}\n[exit code {code}]\n", run.output),
+        (None, None) => format!("{}\n[ended by a signal]\n", run.output),
+    };
+    match site.ledger.record().put_output(site.ledger.lease(), step, &text).await {
+        Ok(()) => {}
+        Err(error @ TaskLogError::LeaseLost { .. }) => return Err(Error::from(error).into()),
+        Err(error) => tracing::warn!(%error, "what the tool printed could not be kept in the record"),
+    }
+    Ok(run)
+}
+
+/// What is wrong with a run, judged by how it ended; where the database stands is judged apart.
+pub fn judge(tool: &str, run: &ToolRun) -> Option<Reason> {
+    let said = last_words(&run.output);
+    let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+    let why = match (run.exit, &run.ended_early) {
+        (_, Some(why)) => format!("{tool} was ended: {why}{said}"),
+        (Some(0), None) => return None,
+        (Some(code), None) => format!("{tool} ended with exit code {code}{said}"),
+        (None, None) => format!("{tool} was ended by a signal{said}"),
+    };
+    Some(Reason::new(why))
+}
+
+/// The last line that is not empty, cut to what fits into a sentence.
+fn last_words(output: &str) -> String {
+    let line = output.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    line.chars().take(300).collect()
+}

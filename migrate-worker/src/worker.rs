@@ -1,0 +1,166 @@
+//! One claimed task, from its claim to its end in the record.
+
+use crate::Error;
+use crate::migration::{self, Extent, Outcome, Site};
+use crate::runner;
+use crate::spec::MigrateSpec;
+use crate::story::Story;
+use crate::world::World;
+use backup_agent::journal::ledger::Ledger;
+use backup_agent::record::{HeldLease, KeptAlive, TaskMeter, write_end};
+use backup_agent::stop::{Stop, Stopper};
+use shared::connect;
+use shared::model::{DatabaseName, Task, TaskKind, TaskReport, TaskState};
+use shared::task_log::{Claimed, Ending, TaskLog, TaskLogError, Worker};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// How long locks of others are waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The kinds of tasks a worker does.
+pub const KINDS: [TaskKind; 2] = [TaskKind::Migrate, TaskKind::Rehearse];
+
+/// What a claimed task is done with.
+pub struct Performance {
+    /// What all migrations work with.
+    pub world: Arc<World>,
+    /// The record.
+    pub log: Arc<dyn TaskLog>,
+    /// This process.
+    pub worker: Worker,
+    /// Hears how it goes.
+    pub story: Arc<dyn Story>,
+    /// Tells the record how far it is.
+    pub meter: Arc<TaskMeter>,
+    /// Ends it early.
+    pub stopper: Stopper,
+    /// Hears of that.
+    pub stop: Stop,
+    /// Whether the database is being changed: then the work is finished or taken back, whatever happens.
+    pub is_changing: Arc<AtomicBool>,
+}
+
+/// Does a claimed task and writes its end into the record.
+///
+/// Fails where nothing more may be written, because somebody else has the task or will have it.
+pub async fn perform(with: Performance, claimed: Claimed) -> Result<Outcome, Error> {
+    let Performance { world, log, worker, story, meter, stopper, stop, is_changing } = with;
+    let Claimed { task, lease, is_recovery } = claimed;
+    let held = HeldLease { log, lease, time: world.config.lease(), bears_silence: is_changing };
+    let deadline = task.deadline_s.map(Duration::from_secs);
+    let _alive = KeptAlive::begin(Some(held.clone()), world.clock.clone(), deadline, meter.clone(), stopper);
+    let ledger = Ledger::open(&world.config.spool(), held.clone(), world.clock.clone()).await?;
+    let extent = if task.kind == TaskKind::Rehearse { Extent::Rehearse } else { Extent::Apply };
+    let prepared = prepare(&world, &task);
+    let (outcome, ledger) = match prepared {
+        Ok((name, spec)) => {
+            let url = world.url(&name)?;
+            let mut site = Site {
+                engine: connect::engine(url.clone()),
+                runner: runner::of(&world.config, &name).map_err(as_error)?,
+                patience: PATIENCE,
+                world: world.clone(),
+                name,
+                url,
+                worker,
+                spec,
+                ledger,
+                story: story.clone(),
+                meter,
+                stop,
+            };
+            let outcome = if is_recovery {
+                migration::recover(&mut site, extent).await?
+            } else {
+                migration::migrate(&mut site, extent).await?
+            };
+            (outcome, site.ledger)
+        }
+        Err(error) => (refused(&error), ledger),
+    };
+    story.end(&words(&task, &outcome));
+    let ending = Ending { state: outcome.state, again_at: None, report: report(&outcome) };
+    match write_end(&*held.log, &held.lease, &ending, &*world.clock).await {
+        None if outcome.state != TaskState::Stuck => ledger.close()?,
+        None => {}
+        Some(TaskLogError::LeaseLost { .. }) => {
+            tracing::warn!(job = %task.job_id, "somebody else has the task; its end was not recorded by us");
+        }
+        Some(error) => {
+            tracing::warn!(job = %task.job_id, %error, "the end is in the local journal only; the next worker here records it");
+        }
+    }
+    Ok(outcome)
+}
+
+fn prepare(world: &World, task: &Task) -> Result<(DatabaseName, MigrateSpec), Error> {
+    let name = task.target.clone().ok_or_else(|| Error::refused("the task names no database", None))?;
+    let spec = serde_json::from_value(task.spec.clone())
+        .map_err(|error| Error::Refused { message: format!("the task cannot be understood: {error}"), hint: None })?;
+    world.url(&name)?;
+    world.migrations(&name)?;
+    runner::of(&world.config, &name).map_err(as_error)?;
+    Ok((name, spec))
+}
+
+/// A tool that cannot be called refuses the task.
+pub fn as_error(error: runner::RunnerError) -> Error {
+    Error::Refused { message: error.message, hint: error.hint }
+}
+
+fn refused(error: &Error) -> Outcome {
+    let text = error.to_string();
+    Outcome {
+        state: TaskState::Refused,
+        message: text.strip_prefix("refused: ").unwrap_or(&text).to_owned(),
+        hint: error.hint().map(str::to_owned),
+        backup: None,
+        result: serde_json::json!({}),
+    }
+}
+
+/// The outcome as a statement about the database.
+pub fn words(task: &Task, outcome: &Outcome) -> String {
+    let target = task.target.as_ref().map_or("the database", |name| name.as_str());
+    let about = match outcome.state {
+        TaskState::Refused => format!("{target} was not touched"),
+        TaskState::Restored => format!("{target} is as it was"),
+        TaskState::Stuck => format!("migrate-worker resolve {} shows what is there", task.job_id),
+        _ => String::new(),
+    };
+    let mut text = format!("{}: {}", outcome.state, outcome.message);
+    if !about.is_empty() && !outcome.message.contains(&about) {
+        text.push_str(&format!(". {about}"));
+    }
+    if let Some(hint) = &outcome.hint {
+        text.push_str(&format!("\nhint: {hint}"));
+    }
+    text
+}
+
+fn report(outcome: &Outcome) -> TaskReport {
+    let failed = outcome.state != TaskState::Succeeded;
+    let mut result = outcome.result.clone();
+    result["message"] = outcome.message.clone().into();
+    result["hint"] = outcome.hint.clone().into();
+    TaskReport {
+        backup_id: outcome.backup.clone(),
+        result: Some(result),
+        error_class: failed.then(|| outcome.state.to_string()),
+        error_message: failed.then(|| outcome.message.clone()),
+        ..TaskReport::default()
+    }
+}
+
+/// The exit code that says an outcome.
+pub fn exit_code(state: TaskState) -> u8 {
+    match state {
+        TaskState::Succeeded => 0,
+        TaskState::Refused => 3,
+        TaskState::Restored => 4,
+        TaskState::Stuck => 5,
+        _ => 1,
+    }
+}

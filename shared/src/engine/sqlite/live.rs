@@ -1,0 +1,82 @@
+//! A live SQLite database that is changed: locked against other owners, copied, and changed in one commit.
+//!
+//! Whatever changes the database works on the copy. The copy becomes the database by one transaction of SQLite's own
+//! backup interface, so that whoever dies in between leaves it exactly as it was or exactly as it is to be.
+
+mod change;
+mod holders;
+mod lock;
+
+pub use change::{Change, Held, Until};
+pub use lock::SqliteLock;
+
+use super::blocking;
+use super::open::existing_file;
+use crate::engine::EngineError;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// File systems on which SQLite's locks do not hold between machines, by their magic numbers (statfs(2)).
+const NETWORK: [(u64, &str); 6] = [
+    (0x6969, "NFS"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB"),
+    (0x517b, "SMB"),
+    (0x00c3_6400, "Ceph"),
+    (0x5346_414f, "AFS"),
+];
+
+/// A live SQLite database that is to be changed.
+#[derive(Debug, Clone)]
+pub struct SqliteLive {
+    path: PathBuf,
+}
+
+impl SqliteLive {
+    /// The database at `path`, links resolved. Refuses what cannot be changed safely: a file with a second name, and
+    /// one on a network file system.
+    pub fn open(path: &Path) -> Result<Self, EngineError> {
+        let path = existing_file(path)?;
+        let shown = path.display();
+        let meta = fs::metadata(&path).map_err(|error| EngineError::refused(format!("{shown}: {error}")))?;
+        if meta.nlink() > 1 {
+            return Err(EngineError::refused(format!(
+                "{shown} has {} names (hard links): programs that use another one would corrupt it",
+                meta.nlink()
+            ))
+            .with_hint("keep one name; a symbolic link is fine"));
+        }
+        if let Some(kind) = network_file_system(&path) {
+            return Err(EngineError::refused(format!("{shown} lies on {kind}, where SQLite's locks do not hold"))
+                .with_hint("move the database to a local disk"));
+        }
+        Ok(SqliteLive { path })
+    }
+
+    /// The canonical path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Becomes the one owner, for `patience` at most; `who` is told to others that wait. Refuses naming the owner.
+    pub async fn lock(&self, who: &str, patience: Duration) -> Result<SqliteLock, EngineError> {
+        let (path, who) = (self.path.clone(), who.to_owned());
+        blocking(move || SqliteLock::take(&path, &who, patience)).await
+    }
+
+    /// Begins a change: makes a copy at `copy`, which must not exist, for others to work on.
+    ///
+    /// Waits `patience` for locks of others, then refuses naming them. See [`Until`] for who may write meanwhile.
+    pub async fn begin(&self, copy: &Path, until: Until, patience: Duration) -> Result<Change, EngineError> {
+        Change::begin(&self.path, copy, until, patience).await
+    }
+}
+
+fn network_file_system(path: &Path) -> Option<&'static str> {
+    let found = rustix::fs::statfs(path).ok()?;
+    // The number is signed or not by architecture; only its low 32 bits mean something.
+    let magic = (found.f_type as u64) & 0xffff_ffff;
+    NETWORK.iter().find(|(known, _)| *known == magic).map(|(_, name)| *name)
+}
