@@ -1,7 +1,13 @@
 //! The commands: arguments in, a task done or asked for, a report out. stdout is data, stderr is speech.
 
 mod apply;
+mod cancel;
+mod history;
+mod output;
 mod rehearse;
+mod show;
+mod status;
+mod submit;
 mod teller;
 
 use backup_agent::cli::{Done, Global, exit_code};
@@ -28,6 +34,12 @@ Try it: migrate-worker demo";
 enum Command {
     Apply(apply::Apply),
     Rehearse(rehearse::Rehearse),
+    Submit(submit::Submit),
+    Status(status::Status),
+    History(history::History),
+    Show(show::Show),
+    Output(output::Output),
+    Cancel(cancel::Cancel),
 }
 
 /// Runs the command and returns the program's exit code.
@@ -36,6 +48,12 @@ pub async fn run(cli: Cli) -> ExitCode {
     let done: Done = match cli.command {
         Command::Apply(command) => command.run(global).await,
         Command::Rehearse(command) => command.run(global).await,
+        Command::Submit(command) => command.run(global).await,
+        Command::Status(command) => command.run(global).await,
+        Command::History(command) => command.run(global).await,
+        Command::Show(command) => command.run(global).await,
+        Command::Output(command) => command.run(global).await,
+        Command::Cancel(command) => command.run(global).await,
     };
     exit_code(done)
 }
