@@ -15,7 +15,7 @@ mod demo;
 mod drill;
 mod export;
 mod forget;
-mod history;
+pub mod history;
 mod hold;
 mod init;
 mod list;

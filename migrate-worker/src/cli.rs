@@ -1,7 +1,13 @@
 //! The commands: arguments in, a task done or asked for, a report out. stdout is data, stderr is speech.
 
 mod apply;
+mod cancel;
+mod history;
+mod output;
 mod rehearse;
+mod show;
+mod status;
+mod submit;
 mod teller;
 
 use crate::runner::sql::child;
@@ -32,6 +38,12 @@ enum Command {
     /// Runs SQL migrations; meant for the runner `sql` only
     #[command(hide = true)]
     SqlRunner(child::SqlRunner),
+    Submit(submit::Submit),
+    Status(status::Status),
+    History(history::History),
+    Show(show::Show),
+    Output(output::Output),
+    Cancel(cancel::Cancel),
 }
 
 /// Runs the command and returns the program's exit code.
@@ -41,6 +53,12 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Apply(command) => command.run(global).await,
         Command::Rehearse(command) => command.run(global).await,
         Command::SqlRunner(command) => return child::run(command).await,
+        Command::Submit(command) => command.run(global).await,
+        Command::Status(command) => command.run(global).await,
+        Command::History(command) => command.run(global).await,
+        Command::Show(command) => command.run(global).await,
+        Command::Output(command) => command.run(global).await,
+        Command::Cancel(command) => command.run(global).await,
     };
     exit_code(done)
 }

@@ -6,8 +6,11 @@ mod holding;
 mod outbox;
 mod postgres_only;
 mod racing;
+mod sagas;
 mod sqlite_only;
+mod steps;
 mod submitting;
+mod upgrade;
 
 use jiff::{SignedDuration, Timestamp};
 use shared::model::{DatabaseName, JobId, NewTask, Task, TaskKind, TaskReport, TaskState};

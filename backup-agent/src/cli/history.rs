@@ -52,7 +52,7 @@ impl History {
     }
 
     async fn one(&self, log: &dyn TaskLog, typed: &str) -> Done {
-        let task = find(log, typed).await?;
+        let task = find(log, typed, "backup-agent history --limit 0").await?;
         let events = log.events(&task.job_id).await?;
         if self.json {
             let mut value = to_json(&task);
@@ -67,30 +67,36 @@ impl History {
     }
 }
 
-/// The task whose id is or begins with `typed`.
-async fn find(log: &dyn TaskLog, typed: &str) -> Result<Task, Failure> {
+/// The task whose id is or begins with `typed`. Refuses where there is none, naming the command that lists all.
+pub async fn find(log: &dyn TaskLog, typed: &str, lists_all: &str) -> Result<Task, Failure> {
     let mut found = log.by_beginning(typed).await?.into_iter();
     match (found.next(), found.next()) {
         (Some(task), None) => Ok(task),
         (Some(_), Some(_)) => Err(Failure::Usage(format!("more than one job id begins with {typed}; give more of it"))),
-        _ => Err(Error::refused(
-            format!("{}: there is no job {typed}", log.describe()),
-            "backup-agent history --limit 0 lists all there are",
-        )
+        _ => Err(Error::Refused {
+            message: format!("{}: there is no job {typed}", log.describe()),
+            hint: Some(format!("{lists_all} lists all there are")),
+        }
         .into()),
     }
 }
 
 /// The state for people: nobody knows what becomes of a task whose lease ran out.
-fn state(task: &Task) -> &'static str {
+pub fn state(task: &Task) -> &'static str {
     if task.is_lapsed { "unknown" } else { task.state.as_str() }
 }
 
-fn line(task: &Task) -> String {
-    // The beginning of an id is the time of its making: the end tells tasks of one second apart too, but only the
-    // beginning can be typed.
+/// As much of a task's id as tells it apart and can be typed.
+///
+/// The beginning of an id is the time of its making: the end tells tasks of one second apart too, but only the beginning
+/// can be typed.
+pub fn short_id(task: &Task) -> String {
     let id = task.job_id.to_string();
-    let short = id.get(..18).unwrap_or(&id);
+    id.get(..18).map(str::to_owned).unwrap_or(id)
+}
+
+fn line(task: &Task) -> String {
+    let short = short_id(task);
     let target = task.target.as_ref().map_or("-", |name| name.as_str());
     let begun = task.started_at.map_or_else(|| "-".into(), text::moment);
     let duration = task.duration_s().map_or_else(|| "-".into(), |seconds| format!("{seconds:.1} s"));
@@ -112,13 +118,15 @@ fn line(task: &Task) -> String {
     line
 }
 
-fn event_line(event: &TaskEvent) -> String {
+/// An event on one line, indented.
+pub fn event_line(event: &TaskEvent) -> String {
     let line =
         format!("  {:>3}  {}  {:<16} {}", event.seq, text::moment(event.at), event.what, text::name(&event.detail));
     line.trim_end().to_owned()
 }
 
-fn to_json(task: &Task) -> serde_json::Value {
+/// A task as `--json` shows it.
+pub fn to_json(task: &Task) -> serde_json::Value {
     let report = &task.report;
     serde_json::json!({
         "job_id": task.job_id,
@@ -145,7 +153,8 @@ fn to_json(task: &Task) -> serde_json::Value {
     })
 }
 
-fn put_json(value: &impl serde::Serialize) -> Done {
+/// Writes data as JSON.
+pub fn put_json(value: &impl serde::Serialize) -> Done {
     put_line(&serde_json::to_string_pretty(value).map_err(|error| Failure::Usage(error.to_string()))?);
     Ok(())
 }
