@@ -17,6 +17,7 @@ mod nth_call;
 mod open_restore;
 mod ops_files;
 mod postgres_engine;
+mod postgres_live;
 mod proof;
 mod prune;
 mod prune_model;

@@ -7,7 +7,7 @@ mod catalog;
 mod dump;
 mod facts;
 mod large_objects;
-pub mod live;
+mod live;
 mod load;
 mod nodelay;
 mod preflight;
@@ -23,7 +23,7 @@ mod tools;
 
 pub use live::{
     Fence, FencePlan, FenceState, GlobalChange, Globals, LockHolder, Obstacle, PostgresLive, PostgresLock, SwapPlan,
-    Unfenced, differences,
+    Unfenced, differences, scratch_name,
 };
 
 use super::{Aside, Dump, DumpOptions, DumpSink, DumpSource, Engine, EngineError, Nowhere, Probe};
