@@ -121,3 +121,8 @@ impl Engine for PostgresEngine {
         Ok(Box::new(aside))
     }
 }
+
+/// A table as fingerprints name it.
+pub(super) fn table_key(schema: &str, table: &str) -> String {
+    quote::qualified(schema, table)
+}
