@@ -7,6 +7,7 @@ mod bad_input;
 mod config_check;
 mod crash_points;
 mod damage;
+mod effects;
 mod golden;
 mod history;
 mod http;
