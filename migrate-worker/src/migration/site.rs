@@ -19,9 +19,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long locks of others are waited for.
-pub const PATIENCE: Duration = Duration::from_secs(10);
-
 /// A database that is to be changed.
 pub enum Live {
     /// A file.

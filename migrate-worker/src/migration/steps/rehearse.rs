@@ -64,6 +64,7 @@ async fn on_copy(site: &Site, checked: &Checked, kept: &Kept, scratch: &ScratchS
             site.story.detail(&line);
         }
     }
+    scratch.engine.number_apart().await?;
     let before = scratch.engine.profile(2).await?;
     let run = run_tool(site, &scratch.url, &checked.route, "rehearse").await?;
     if let Some(reason) = judge(site.runner.name(), &run) {
@@ -77,7 +78,9 @@ async fn on_copy(site: &Site, checked: &Checked, kept: &Kept, scratch: &ScratchS
             return Err(Halt::refused(format!("the rehearsal left something over: {}", left.join("; "))));
         }
     }
-    let effects = Effects::between(&before, &scratch.engine.profile(2).await?, &checked.own_tables);
+    let mut own_tables = checked.own_tables.clone();
+    own_tables.extend(site.runner.current(&*scratch.engine, &checked.history).await?.own_tables);
+    let effects = Effects::between(&before, &scratch.engine.profile(2).await?, &own_tables);
     let said = format!("{} in {:.2} s", route_words(&checked.route), run.duration.as_secs_f64());
     site.story.step("rehearse", &said, run.duration);
     for line in effects.lines() {
