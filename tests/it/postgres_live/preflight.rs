@@ -81,6 +81,9 @@ async fn unfinished_things_in_the_database_are_named() {
         let detach = "SET statement_timeout = '700ms'; ALTER TABLE parent DETACH PARTITION part1 CONCURRENTLY";
         let refused = psql(&target.url(), &detach.replace("; ", ";\n")).unwrap_err();
         assert!(refused.contains("statement timeout"), "{refused}");
+        // The statement would go on without its client.
+        let name = target.name();
+        on_server(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"));
     }
     target.psql("BEGIN; INSERT INTO t VALUES (2); PREPARE TRANSACTION 'it''s'");
     let list = target.live.preflight().await.unwrap();

@@ -142,9 +142,9 @@ const SETTINGS: &str = "
 const DATABASES: &str = "
     SELECT format('database %s', d.oid) AS key, format('database %I', datname) AS name,
            format('owner %s, tablespace %s, connection limit %s, connections %s, template %s', datdba::regrole,
-               t.spcname, datconnlimit, datallowconn, datistemplate) AS text,
+               t.spcname, datconnlimit, datallowconn::text, datistemplate::text) AS text,
            format('ALTER DATABASE %I OWNER TO %s; ALTER DATABASE %I CONNECTION LIMIT %s ALLOW_CONNECTIONS %s IS_TEMPLATE %s',
-               datname, datdba::regrole, datname, datconnlimit, datallowconn, datistemplate) AS make,
+               datname, datdba::regrole, datname, datconnlimit, datallowconn::text, datistemplate::text) AS make,
            format('DROP DATABASE %I', datname) AS remove, datname AS database,
            shobj_description(d.oid, 'pg_database') AS comment
     FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace";
