@@ -27,8 +27,8 @@ struct Target {
 impl Target {
     /// A database with a table `t` of one row and one setting, seen as superuser.
     fn new() -> Self {
-        let reserved = TestDatabase::reserved();
-        Self::called(&reserved.name().to_owned())
+        let name = TestDatabase::reserved().name().to_owned();
+        Self::called(&name)
     }
 
     /// The same, under a name that begins with something random of 14 bytes.

@@ -12,7 +12,8 @@ async fn a_migration_goes_on_without_its_client_and_the_cut_off_stops_it() {
     let plan = live.plan_fence(1).await.unwrap();
     live.fence(&plan).await.unwrap();
     let sessions = format!("SELECT count(*) FROM pg_stat_activity WHERE datid = {oid}");
-    let mut tool = Idle::begin(&url_of(&plan.fenced), "holdfast-tool", "CREATE TABLE zombie AS SELECT pg_sleep(3)");
+    let mut tool =
+        Idle::begin(&url_of(&plan.fenced), "holdfast-tool", "CREATE TABLE zombie AS SELECT 1 AS a FROM pg_sleep(3)");
     tool.kill();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(on_server(&sessions).trim(), "1", "the statement ended with its client, so this test shows nothing");

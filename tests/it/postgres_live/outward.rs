@@ -15,6 +15,7 @@ async fn a_neutralised_copy_cannot_reach_a_foreign_server_any_more() {
          CREATE SERVER near FOREIGN DATA WRAPPER postgres_fdw OPTIONS (dbname '{name}');
          CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
          CREATE USER MAPPING FOR postgres SERVER far OPTIONS (user 'postgres');
+         CREATE USER MAPPING FOR postgres SERVER near OPTIONS (user 'postgres');
          CREATE USER MAPPING FOR PUBLIC SERVER files;
          CREATE FOREIGN TABLE mirror (a int) SERVER far OPTIONS (table_name 't')",
         name = target.name()

@@ -124,40 +124,41 @@ const MEMBERS: &str = "
 const SETTINGS: &str = "
     SELECT format('setting %s %s %s', parameter, setrole, setdatabase) AS key,
            format('setting %s of %s', parameter, bearer) AS name, value AS text,
-           format('ALTER %s SET %s = %s', bearer, parameter, constant) AS make,
-           format('ALTER %s RESET %s', bearer, parameter) AS remove, datname AS database,
+           format('ALTER %s SET %s = %s', bearer, quoted, constant) AS make,
+           format('ALTER %s RESET %s', bearer, quoted) AS remove, datname AS database,
            shobj_description(d.oid, 'pg_database') AS comment
     FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = s.setdatabase
     CROSS JOIN LATERAL unnest(s.setconfig) AS pair
     CROSS JOIN LATERAL (SELECT split_part(pair, '=', 1) AS parameter,
+        (SELECT string_agg(quote_ident(part), '.') FROM unnest(string_to_array(split_part(pair, '=', 1), '.')) AS part) AS quoted,
         substr(pair, strpos(pair, '=') + 1) AS value,
         CASE WHEN split_part(pair, '=', 1) IN ('search_path', 'temp_tablespaces', 'local_preload_libraries',
                  'session_preload_libraries') THEN substr(pair, strpos(pair, '=') + 1)
              ELSE quote_literal(substr(pair, strpos(pair, '=') + 1)) END AS constant,
-        CASE WHEN s.setrole = 0 THEN format('DATABASE %I', d.datname)
-             ELSE format('ROLE %s', s.setrole::regrole) || coalesce(format(' IN DATABASE %I', d.datname), '')
+        CASE WHEN s.setrole = 0 THEN 'DATABASE ' || quote_ident(d.datname)
+             ELSE format('ROLE %s', s.setrole::regrole) || coalesce(' IN DATABASE ' || quote_ident(d.datname), '')
         END AS bearer) AS parts";
 
 const DATABASES: &str = "
     SELECT format('database %s', d.oid) AS key, format('database %I', datname) AS name,
            format('owner %s, tablespace %s, connection limit %s, connections %s, template %s', datdba::regrole,
-               t.spcname, datconnlimit, datallowconn, datistemplate) AS text,
+               t.spcname, datconnlimit, datallowconn::text, datistemplate::text) AS text,
            format('ALTER DATABASE %I OWNER TO %s; ALTER DATABASE %I CONNECTION LIMIT %s ALLOW_CONNECTIONS %s IS_TEMPLATE %s',
-               datname, datdba::regrole, datname, datconnlimit, datallowconn, datistemplate) AS make,
+               datname, datdba::regrole, datname, datconnlimit, datallowconn::text, datistemplate::text) AS make,
            format('DROP DATABASE %I', datname) AS remove, datname AS database,
            shobj_description(d.oid, 'pg_database') AS comment
     FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace";
 
 const GRANTS: &str = "
     SELECT format('grant %s %s %s %s', d.oid, a.privilege_type, a.grantee, a.grantor) AS key,
-           format('grant of %s on database %I to %s by %s', a.privilege_type, datname, grantee, a.grantor::regrole) AS name,
+           format('grant of %s on database %I to %s by %s', a.privilege_type, datname, receiver, a.grantor::regrole) AS name,
            CASE WHEN a.is_grantable THEN 'with grant option' ELSE 'plain' END AS text,
-           format('GRANT %s ON DATABASE %I TO %s%s', a.privilege_type, datname, grantee,
+           format('GRANT %s ON DATABASE %I TO %s%s', a.privilege_type, datname, receiver,
                CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END) AS make,
-           format('REVOKE %s ON DATABASE %I FROM %s', a.privilege_type, datname, grantee) AS remove, datname AS database,
+           format('REVOKE %s ON DATABASE %I FROM %s', a.privilege_type, datname, receiver) AS remove, datname AS database,
            shobj_description(d.oid, 'pg_database') AS comment
     FROM pg_database d CROSS JOIN LATERAL aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS a
-    CROSS JOIN LATERAL (SELECT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee) AS g";
+    CROSS JOIN LATERAL (SELECT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS receiver) AS g";
 
 const TABLESPACES: &str = "
     SELECT format('tablespace %s', oid) AS key, format('tablespace %I', spcname) AS name,
