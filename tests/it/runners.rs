@@ -44,10 +44,13 @@ impl Fresh {
             Fresh::Sqlite(file) => {
                 file.sqlite3(&format!("SELECT group_concat(name) FROM pragma_table_info('{table}')")).trim().to_owned()
             }
-            Fresh::Postgres(database) => database.query_value(&format!(
-                "SELECT coalesce(string_agg(column_name, ',' ORDER BY ordinal_position), '')
-                 FROM information_schema.columns WHERE table_name = '{table}'"
-            )),
+            Fresh::Postgres(database) => {
+                let rows = database.query_rows(&format!(
+                    "SELECT column_name FROM information_schema.columns
+                     WHERE table_name = '{table}' ORDER BY ordinal_position"
+                ));
+                rows.concat().join(",")
+            }
         }
     }
 
