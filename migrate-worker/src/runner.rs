@@ -10,6 +10,7 @@ pub mod sql;
 mod template;
 mod tool;
 
+pub use alembic::refusal as refusal_of_alembic;
 pub use environment::Environment;
 pub use goal::{InvalidGoal, is_revision};
 pub use of::of;

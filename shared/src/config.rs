@@ -276,8 +276,12 @@ mod tests {
     /// The keys of a section in the example, those commented out too, as `key = value`.
     fn example_keys(section: &str) -> Vec<String> {
         let text = include_str!("../../ops/holdfast.example.toml");
-        let (_, rest) = text.split_once(&format!("\n[{section}]\n")).expect("the example has the section");
-        let lines = rest.lines().take_while(|line| !line.starts_with('['));
+        let heading = format!("[{section}]");
+        // A section that is off by default is commented out with its heading.
+        let is_heading = |line: &&str| line.trim_start_matches('#') == heading;
+        assert!(text.lines().any(|line| is_heading(&line)), "the example has no {heading}");
+        let lines = text.lines().skip_while(|line| !is_heading(line)).skip(1);
+        let lines = lines.take_while(|line| !line.starts_with('[') && !line.starts_with("#["));
         let lines = lines.map(|line| line.strip_prefix('#').unwrap_or(line));
         lines.filter(|line| line.starts_with(char::is_lowercase) && line.contains(" = ")).map(str::to_owned).collect()
     }
@@ -289,22 +293,26 @@ mod tests {
     #[test]
     fn the_example_shows_every_key_and_each_is_known() {
         load(include_str!("../../ops/holdfast.example.toml")).expect("valid as it stands");
-        for section in ["store", "state", "agent", "prune", "database.shop", "database.shop.notify"] {
-            let head = if section == "database.shop.notify" { "[database.shop]\nurl = \"sqlite:x\"\n" } else { "" };
+        let sections =
+            ["store", "state", "agent", "prune", "database.shop", "database.shop.notify", "database.shop.migrations"];
+        for section in sections {
+            let head = if section.starts_with("database.shop.") { "[database.shop]\nurl = \"sqlite:x\"\n" } else { "" };
             let lines = example_keys(section);
             for line in &lines {
-                let url = if section == "database.shop" && !key_of(line).starts_with("url") {
-                    "url = \"sqlite:x\"\n"
-                } else {
-                    ""
+                let needed = match (section, key_of(line)) {
+                    ("database.shop", key) if !key.starts_with("url") => "url = \"sqlite:x\"\n",
+                    ("database.shop.migrations", "runner") => "directory = \"m\"\n",
+                    ("database.shop.migrations", "directory") => "runner = \"sql\"\n",
+                    ("database.shop.migrations", _) => "runner = \"sql\"\ndirectory = \"m\"\n",
+                    _ => "",
                 };
-                load(&format!("{head}[{section}]\n{url}{line}\n")).expect(line);
+                load(&format!("{head}[{section}]\n{needed}{line}\n")).expect(line);
             }
             // serde names every key it knows when it meets one it does not.
             let error = load(&format!("{head}[{section}]\nzzz = 1\n")).expect_err("zzz").to_string();
             let known: std::collections::BTreeSet<&str> = error.split('`').skip(3).step_by(2).collect();
             let shown: std::collections::BTreeSet<&str> = lines.iter().map(|line| key_of(line)).collect();
-            let tables = std::collections::BTreeSet::from(["notify"]);
+            let tables = std::collections::BTreeSet::from(["notify", "migrations"]);
             let missing: Vec<_> = known.difference(&shown).filter(|key| !tables.contains(*key)).collect();
             assert!(missing.is_empty() && known.len() > 2, "[{section}] does not show {missing:?}: {error}");
         }

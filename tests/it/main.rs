@@ -25,6 +25,7 @@ mod prune_model;
 mod races;
 mod restore_reads;
 mod round_trip;
+mod runners;
 mod s3_repository;
 mod sqlite_engine;
 mod store_contract;

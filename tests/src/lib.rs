@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod agent_world;
+pub mod alembic;
 pub mod counting_store;
 pub mod fake_clock;
 pub mod faulty_store;

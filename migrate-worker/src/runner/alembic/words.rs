@@ -3,7 +3,7 @@
 use crate::runner::RunnerError;
 
 /// What Alembic says (a part of it), what we call it, what helps.
-const KNOWN: [(&str, &str, &str); 6] = [
+const KNOWN: [(&str, &str, &str); 7] = [
     (
         "Multiple head revisions are present",
         "multiple heads",
@@ -21,6 +21,7 @@ const KNOWN: [(&str, &str, &str); 6] = [
         "a revision stands twice",
         "see which files have the same revision, and change one of them",
     ),
+    (" referenced from ", "a revision builds on one that is not there", "bring back the file of what it builds on"),
     ("overlaps with other requested revisions", "the revisions overlap", "name one of them"),
 ];
 
@@ -28,8 +29,9 @@ const KNOWN: [(&str, &str, &str); 6] = [
 pub fn refusal(output: &str) -> Option<RunnerError> {
     let line = |words: &str| output.lines().find(|line| line.contains(words));
     KNOWN.iter().find_map(|(words, name, hint)| {
-        let said = line(words)?.trim();
-        let said = said.strip_prefix("FAILED: ").unwrap_or(said);
+        let line = line(words)?.trim();
+        // Without the mark of Alembic's log, which stands before its words.
+        let said = line.find(words).filter(|_| !words.starts_with(' ')).map_or(line, |at| &line[at..]);
         Some(RunnerError::new(format!("{name}: {said}")).hint(*hint))
     })
 }
