@@ -10,6 +10,7 @@ mod status;
 mod submit;
 mod teller;
 
+use crate::runner::sql::child;
 use backup_agent::cli::{Done, Global, exit_code};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -34,6 +35,9 @@ Try it: migrate-worker demo";
 enum Command {
     Apply(apply::Apply),
     Rehearse(rehearse::Rehearse),
+    /// Runs SQL migrations; meant for the runner `sql` only
+    #[command(hide = true)]
+    SqlRunner(child::SqlRunner),
     Submit(submit::Submit),
     Status(status::Status),
     History(history::History),
@@ -48,6 +52,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     let done: Done = match cli.command {
         Command::Apply(command) => command.run(global).await,
         Command::Rehearse(command) => command.run(global).await,
+        Command::SqlRunner(command) => return child::run(command).await,
         Command::Submit(command) => command.run(global).await,
         Command::Status(command) => command.run(global).await,
         Command::History(command) => command.run(global).await,

@@ -19,7 +19,7 @@ pub use recover::recover;
 pub use site::{Live, Site};
 
 use crate::Error;
-use facts::{BackedUp, Begun, Rehearsed};
+use facts::{BackedUp, Begun, Rehearsed, route_words};
 use serde_json::json;
 use shared::model::{Phase, TaskState};
 use std::time::Duration;
@@ -109,7 +109,7 @@ impl Success {
     }
 
     fn rehearsed(backed_up: &BackedUp, rehearsed: &Rehearsed) -> Self {
-        let message = format!("rehearsed {} on a copy; the database was only read", rehearsed.route.words());
+        let message = format!("rehearsed {} on a copy; the database was only read", route_words(&rehearsed.route));
         let effects = serde_json::to_value(&rehearsed.effects).ok();
         Success { message, backup: Some(backed_up.backup.clone()), blocked: None, effects }
     }

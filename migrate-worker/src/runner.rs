@@ -1,9 +1,24 @@
 //! Migration tools as they are: how to call them, how to tell them which database, how to read the truth.
 
+mod address;
+pub mod alembic;
+mod environment;
+mod goal;
+mod of;
+mod route;
+pub mod sql;
+mod template;
+mod tool;
+
+pub use environment::Environment;
+pub use goal::{InvalidGoal, is_revision};
+pub use of::of;
+pub use route::route;
+
 use async_trait::async_trait;
 use backup_agent::stop::Stop;
 use serde::{Deserialize, Serialize};
-use shared::engine::Engine;
+use shared::engine::{Engine, EngineError};
 use shared::model::{DatabaseUrl, JobId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +48,9 @@ pub struct History {
 pub struct Current {
     /// The newest applied revisions: none where nothing was applied, several where branches are.
     pub heads: Vec<String>,
+    /// Revisions below the newest applied ones that were never applied, in the history's order: an upgrade takes them too.
+    #[serde(default)]
+    pub gaps: Vec<String>,
     /// What is wrong with what the tool wrote down, a line each: an edited file, a revision nobody knows.
     pub faults: Vec<String>,
     /// The tool's own tables, as fingerprints name them: they change with every migration.
@@ -75,6 +93,8 @@ pub struct Route {
     pub to: Vec<String>,
     /// The revisions applied or taken back, in that order.
     pub revisions: Vec<String>,
+    /// The revision the tool is told; none for `base`.
+    pub target: Option<String>,
 }
 
 /// How a tool is called.
@@ -122,6 +142,25 @@ pub struct RunnerError {
     pub message: String,
     /// What a person can do.
     pub hint: Option<String>,
+}
+
+impl RunnerError {
+    /// Facts, without a hint.
+    pub fn new(message: impl Into<String>) -> Self {
+        RunnerError { message: message.into(), hint: None }
+    }
+
+    /// The same with what a person can do.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<EngineError> for RunnerError {
+    fn from(error: EngineError) -> Self {
+        RunnerError { message: error.to_string(), hint: error.hint().map(str::to_owned) }
+    }
 }
 
 /// A migration tool.

@@ -20,6 +20,14 @@ use std::sync::Arc;
 pub use error::EngineError;
 pub use rows::RowSplitter;
 
+/// A table as fingerprints name it. SQLite has no schemas: `schema` does not count there.
+pub fn table_key(kind: EngineKind, schema: &str, table: &str) -> String {
+    match kind {
+        EngineKind::Postgres => postgres::table_key(schema, table),
+        EngineKind::Sqlite => sqlite::table_key(table),
+    }
+}
+
 /// How a segment's bytes are cut into chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {

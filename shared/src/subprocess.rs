@@ -1,8 +1,17 @@
-//! The only place that starts a process: client tools now, migration tools and hooks later.
+//! The only place that starts a process: client tools, migration tools, hooks.
 //!
 //! Every child has a process group of its own, an environment made from nothing, a deadline, and output that is cut
 //! off at a limit. A password reaches a child through its environment only, never through its arguments.
 
+mod log;
+mod strays;
+mod watch;
+
+pub use log::Scrubber;
+pub use strays::{JOB_VARIABLE, end_tagged, start_ticks};
+pub use watch::{Watch, Watched};
+
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -24,6 +33,7 @@ pub struct Subprocess {
     args: Vec<OsString>,
     // Values may be secrets, so `Debug` must not reach them.
     env: Hidden,
+    workdir: Option<PathBuf>,
     stdin: Input,
     stdout: Output,
     deadline: Duration,
@@ -101,6 +111,7 @@ impl Subprocess {
             program: program.to_owned(),
             args: Vec::new(),
             env: Hidden(Vec::new()),
+            workdir: None,
             stdin: Input::default(),
             stdout: Output::Kept,
             deadline: Duration::from_secs(3600),
@@ -123,6 +134,12 @@ impl Subprocess {
     /// Sets variables of the child's environment.
     pub fn envs<K: AsRef<OsStr>, V: AsRef<OsStr>>(mut self, pairs: impl IntoIterator<Item = (K, V)>) -> Self {
         self.env.0.extend(pairs.into_iter().map(|(name, value)| (name.as_ref().into(), value.as_ref().into())));
+        self
+    }
+
+    /// Starts the program in this directory. A relative program is then not to be relied on.
+    pub fn workdir(mut self, path: &Path) -> Self {
+        self.workdir = Some(path.to_owned());
         self
     }
 
@@ -156,18 +173,15 @@ impl Subprocess {
     ///
     /// Dropping the future kills the program itself; its own children end when their pipes close.
     pub async fn run(self) -> Result<Finished, SubprocessError> {
-        let program = self.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let program = self.name();
         let start = |error| SubprocessError::Start { program: program.clone(), error };
-        let mut command = Command::new(&self.program);
-        command.args(&self.args).env_clear().stderr(Stdio::piped());
+        let mut command = self.command();
         command.stdin(if self.stdin.0.is_some() { Stdio::piped() } else { Stdio::null() });
-        command.envs(INHERITED.iter().filter_map(|name| std::env::var_os(name).map(|value| (name, value))));
-        command.envs(self.env.0.iter().map(|(name, value)| (name, value)));
         command.stdout(match &self.stdout {
             Output::Kept => Stdio::piped(),
             Output::File(path) => Stdio::from(File::create(path).map_err(start)?),
         });
-        let mut child = command.process_group(0).kill_on_drop(true).spawn().map_err(start)?;
+        let mut child = command.spawn().map_err(start)?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let input = self.stdin.0.unwrap_or_default();
         let cap = self.cap_bytes;
@@ -184,6 +198,25 @@ impl Subprocess {
             stdout: stdout.map_err(broken)?,
             stderr: String::from_utf8_lossy(&stderr.map_err(broken)?).into_owned(),
         })
+    }
+}
+
+impl Subprocess {
+    /// File name of the program, for errors.
+    fn name(&self) -> String {
+        self.program.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The program with its arguments, in a group of its own, with an environment made from nothing.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).env_clear().stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+        command.envs(INHERITED.iter().filter_map(|name| std::env::var_os(name).map(|value| (name, value))));
+        command.envs(self.env.0.iter().map(|(name, value)| (name, value)));
+        if let Some(workdir) = &self.workdir {
+            command.current_dir(workdir);
+        }
+        command
     }
 }
 
@@ -215,23 +248,19 @@ async fn read_capped(stream: Option<impl AsyncRead + Unpin>, cap_bytes: usize) -
 /// Ends a child and everything it started: first politely, then for good.
 async fn kill_group(child: &mut tokio::process::Child) {
     let Some(group) = child.id() else { return };
-    signal_group("TERM", group).await;
+    signal_group(Signal::TERM, group);
     if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
-        signal_group("KILL", group).await;
+        signal_group(Signal::KILL, group);
         if let Err(error) = child.kill().await {
             tracing::warn!(%error, "a child process could not be killed");
         }
     }
 }
 
-/// The shell's own `kill` reaches a process group without a system call of ours.
-async fn signal_group(signal: &str, group: u32) {
-    let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", "kill -s \"$1\" -- \"-$2\"", "sh", signal, &group.to_string()]);
-    shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    if let Err(error) = shell.status().await {
-        tracing::warn!(%error, "no shell to end a process group with");
-    }
+fn signal_group(signal: Signal, group: u32) {
+    let Some(group) = i32::try_from(group).ok().and_then(Pid::from_raw) else { return };
+    // An error means that nobody is left in the group.
+    let _ = kill_process_group(group, signal);
 }
 
 #[cfg(test)]

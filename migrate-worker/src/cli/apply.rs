@@ -53,7 +53,7 @@ pub struct Wish {
 impl Wish {
     /// As a task has it. Refuses what is no goal.
     pub fn spec(self) -> Result<MigrateSpec, Failure> {
-        self.to.parse::<crate::runner::Goal>().map_err(Failure::Usage)?;
+        self.to.parse::<crate::runner::Goal>().map_err(|error| Failure::Usage(error.to_string()))?;
         Ok(MigrateSpec {
             to: self.to,
             expected_from: self.expected_from,

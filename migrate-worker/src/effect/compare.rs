@@ -283,7 +283,7 @@ impl<'a> Pair<'a> {
     /// A column that is still there under its name.
     fn altered(&self, c: &ColumnProfile, still: &ColumnProfile, gone: Option<&Gone>, home: &str) -> Vec<ColumnChange> {
         let mut list = Vec::new();
-        if c.kind != still.kind {
+        if !c.kind.eq_ignore_ascii_case(&still.kind) {
             list.push(ColumnChange::Retyped { from: c.kind.clone(), to: still.kind.clone() });
         }
         let same_rows = self.old.map(|(_, t)| t.rows) == self.new.map(|(_, t)| t.rows);

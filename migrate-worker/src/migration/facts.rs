@@ -1,7 +1,7 @@
 //! What is written into the journal, and read from it by a successor.
 
 use crate::effect::Effects;
-use crate::runner::Route;
+use crate::runner::{Direction, Route};
 use serde::{Deserialize, Serialize};
 use shared::model::{DatabaseName, Profile};
 use shared::task_log::Worker;
@@ -66,6 +66,14 @@ impl State {
 /// Revisions for a person.
 pub fn heads(heads: &[String]) -> String {
     if heads.is_empty() { "base".to_owned() } else { heads.join(", ") }
+}
+
+/// A route for a person.
+pub fn route_words(route: &Route) -> String {
+    let number = route.revisions.len();
+    let what = if number == 1 { "1 revision".to_owned() } else { format!("{number} revisions") };
+    let back = if route.direction == Direction::Downgrade { " taken back" } else { "" };
+    format!("{} -> {} ({what}{back})", heads(&route.from), heads(&route.to))
 }
 
 /// Backup A, and where the database stood.

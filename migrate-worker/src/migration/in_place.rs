@@ -8,15 +8,15 @@ mod way_back;
 
 pub use resume::resume;
 
-use super::facts::{Applying, BackedUp, Rehearsed, State, step};
+use super::facts::{Applying, BackedUp, Rehearsed, State, route_words, step};
 use super::halt::{Halt, Reason};
 use super::promote::is_after;
 use super::steps::{self, Checked, Kept, judge, keep_here, open_backup, run_tool, take_backup};
 use super::{Site, Success};
 use serde::{Deserialize, Serialize};
 use shared::crash_point;
+use shared::engine::DumpSource;
 use shared::engine::postgres::{FencePlan, PostgresEngine, PostgresLive};
-use shared::engine::{DumpSource, Engine};
 use shared::model::{DatabaseUrl, Phase};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -170,7 +170,7 @@ async fn tool_behind_the_fence(
         Ok(run) => {
             let failed = judge(site.runner.name(), &run);
             if failed.is_none() {
-                site.story.step("apply", &checked.route.words(), run.duration);
+                site.story.step("apply", &route_words(&checked.route), run.duration);
             }
             failed.map_or(Ok(()), Err)
         }

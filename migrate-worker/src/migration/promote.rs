@@ -3,7 +3,7 @@
 //! Until that commit's intent is in the journal Holdfast has written nothing to the database. A failure ends
 //! `restored`: the database still shows the schema and the revision it had, and rows the application added stay.
 
-use super::facts::{Applying, BackedUp, Rehearsed, State, step};
+use super::facts::{Applying, BackedUp, Rehearsed, State, route_words, step};
 use super::halt::{Halt, Reason};
 use super::steps::{self, Checked, Kept, judge, open_backup, run_tool};
 use super::{Site, Success};
@@ -12,7 +12,6 @@ use serde_json::json;
 use shared::connect;
 use shared::crash_point;
 use shared::engine::sqlite::live::{Change, Held, SqliteLive, Until};
-use shared::engine::{DumpSource, Engine};
 use shared::model::{DatabaseUrl, Fingerprint};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -99,7 +98,7 @@ async fn on_copy(
     if let Some(reason) = judge(site.runner.name(), &run) {
         return Err(Halt::Refused(reason));
     }
-    site.story.step("apply", &checked.route.words(), run.duration);
+    site.story.step("apply", &route_words(&checked.route), run.duration);
     site.begins("verify");
     let begun = Instant::now();
     let (rows_after, after) = site.look(&*engine, &checked.history, &*kept.stored).await?;

@@ -7,7 +7,6 @@ use super::steps::{self, open_backup};
 use super::{Extent, Live, Site, Success, conclude, go_locked, in_place};
 use crate::Error;
 use shared::crash_point;
-use shared::engine::Engine;
 use shared::model::Phase;
 use shared::subprocess;
 use std::time::Duration;

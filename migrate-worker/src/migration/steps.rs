@@ -11,11 +11,11 @@ mod tidy;
 mod tool;
 
 pub use back_up::{Kept, back_up, keep_here, open_backup, take_backup};
-pub use lock::{Lock, lock};
+pub use lock::lock;
 pub use plan::plan;
 pub use preflight::{Checked, preflight};
 pub use probe::probe;
 pub use rehearse::rehearse;
-pub use scratch::{Purpose, ScratchSite, scratch_server};
+pub use scratch::scratch_server;
 pub use tidy::{release_earlier, tidy};
 pub use tool::{judge, run_tool};

@@ -7,7 +7,7 @@ mod catalog;
 mod dump;
 mod facts;
 mod large_objects;
-pub mod live;
+mod live;
 mod load;
 mod nodelay;
 mod preflight;
@@ -23,7 +23,7 @@ mod tools;
 
 pub use live::{
     Fence, FencePlan, FenceState, GlobalChange, Globals, LockHolder, Obstacle, PostgresLive, PostgresLock, SwapPlan,
-    Unfenced,
+    Unfenced, differences, scratch_name,
 };
 
 use super::{Aside, Dump, DumpOptions, DumpSink, DumpSource, Engine, EngineError, Nowhere, Probe};
@@ -120,4 +120,9 @@ impl Engine for PostgresEngine {
         let aside = aside::PostgresAside::begin(&self.url, self.folders.clone(), source).await?;
         Ok(Box::new(aside))
     }
+}
+
+/// A table as fingerprints name it.
+pub(super) fn table_key(schema: &str, table: &str) -> String {
+    quote::qualified(schema, table)
 }

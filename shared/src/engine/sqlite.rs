@@ -148,6 +148,11 @@ async fn blocking<T: Send + 'static>(
     })
 }
 
+/// A table as fingerprints name it.
+pub(super) fn table_key(table: &str) -> String {
+    quote(table)
+}
+
 /// An SQL identifier.
 fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

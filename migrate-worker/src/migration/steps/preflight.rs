@@ -1,9 +1,9 @@
 //! Looks before anything is done: what would fail later is refused now.
 
-use crate::migration::facts::heads;
+use crate::migration::facts::{heads, route_words};
 use crate::migration::halt::Halt;
 use crate::migration::site::{Live, Site};
-use crate::runner::{Direction, Goal, History, Route, route};
+use crate::runner::{Direction, Goal, History, InvalidGoal, Route, route};
 use std::time::Instant;
 
 /// What was found good.
@@ -50,15 +50,15 @@ pub async fn preflight(site: &Site) -> Result<Checked, Halt> {
             heads(&current.heads)
         )));
     }
-    let goal: Goal = site.spec.to.parse().map_err(Halt::refused::<String>)?;
-    let way = route::route(&history, &current, &goal)?;
+    let goal: Goal = site.spec.to.parse().map_err(|error: InvalidGoal| Halt::refused(error.to_string()))?;
+    let way = route(&history, &current, &goal)?;
     if goal == Goal::Base && !site.spec.yes {
         return Err(Halt::refused_with(
             "going back to base takes back every migration",
             "say --yes where that is meant",
         ));
     }
-    site.story.step("preflight", &way.words(), begun.elapsed());
+    site.story.step("preflight", &route_words(&way), begun.elapsed());
     if way.direction == Direction::Downgrade {
         site.story.detail(&format!("works only with the code of revision {}", heads(&way.to)));
     }

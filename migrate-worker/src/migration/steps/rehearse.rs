@@ -5,7 +5,7 @@ use super::preflight::Checked;
 use super::scratch::{Purpose, ScratchSite};
 use super::tool::{judge, run_tool};
 use crate::effect::Effects;
-use crate::migration::facts::{BackedUp, Rehearsed, State, heads, step};
+use crate::migration::facts::{BackedUp, Rehearsed, State, heads, route_words, step};
 use crate::migration::halt::{Halt, Reason};
 use crate::migration::site::{Live, Site};
 use backup_agent::restore::{RestoreOptions, restore};
@@ -48,7 +48,8 @@ async fn on_copy(site: &Site, checked: &Checked, kept: &Kept, scratch: &ScratchS
             meter.add(bytes);
         }
     });
-    let work = restore(&repository, kept.stored.clone(), &*scratch.engine, &RestoreOptions::default(), progress);
+    let options = RestoreOptions::default();
+    let work = restore(&repository, kept.stored.clone(), &*scratch.engine, &options, progress);
     let restored = site.stop.or(work).await?;
     if !restored.proven {
         return Err(Halt::refused(format!(
@@ -77,7 +78,7 @@ async fn on_copy(site: &Site, checked: &Checked, kept: &Kept, scratch: &ScratchS
         }
     }
     let effects = Effects::between(&before, &scratch.engine.profile(2).await?, &checked.own_tables);
-    let said = format!("{} in {:.2} s", checked.route.words(), run.duration.as_secs_f64());
+    let said = format!("{} in {:.2} s", route_words(&checked.route), run.duration.as_secs_f64());
     site.story.step("rehearse", &said, run.duration);
     for line in effects.lines() {
         site.story.detail(&line);

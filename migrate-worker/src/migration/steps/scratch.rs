@@ -100,7 +100,8 @@ impl ScratchSite {
 pub fn scratch_server(site: &Site) -> Result<PostgresUrl, Halt> {
     let given = site.world.config.scratch_url(&site.name).map_err(Error::from)?;
     match (given, &site.url) {
-        (Some(DatabaseUrl::Postgres(url)), _) | (None, DatabaseUrl::Postgres(url)) => Ok(url.clone()),
+        (Some(DatabaseUrl::Postgres(url)), _) => Ok(url),
+        (None, DatabaseUrl::Postgres(url)) => Ok(url.clone()),
         _ => Err(Halt::refused("scratch_url is of another kind of database than url")),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::catalogue::{self, Found};
 use super::exchange::{self, Points, Rename, allow, exchange};
+use super::names::{is_beside, is_scratch};
 use super::state::{Scene, misplaced};
 use super::{FenceState, PATIENCE, PostgresLive, SwapPlan, Unfenced, connection_lost, scratch};
 use crate::crash_point;
@@ -16,7 +17,7 @@ impl PostgresLive {
     /// Gives the restored database the public name, in one transaction of three renames; the original stays, closed,
     /// as `<db>__failed_<8 hex>` with a comment that says what it is. Then the placeholder is dropped.
     ///
-    /// Settings, grants and comment of the restored database must be right beforehand: they stay with it. Refuses where
+    /// The restored database bears a name from [`PostgresLive::scratch_name`]. Settings, grants and comment of the restored database must be right beforehand: they stay with it. Refuses where
     /// an OID is not where the plan expects it. Can be repeated; an error leaves the original fenced.
     pub async fn swap(&self, plan: &SwapPlan) -> Result<Unfenced, EngineError> {
         match self.swap_once(plan).await {
@@ -56,13 +57,14 @@ async fn change_places(
 ) -> Result<(), EngineError> {
     let fence = &plan.fence;
     let mut renames = Vec::new();
-    if let Some(placeholder) = scene.in_place(fence)? {
-        if placeholder.oid == restored.oid {
-            return Err(EngineError::refused(format!(
-                "OID {} is the placeholder, not a restored database",
-                restored.oid
-            )));
-        }
+    let placeholder = scene.in_place(fence)?;
+    let made_for_it = is_scratch(&restored.name) && is_beside(&fence.public, &restored.name);
+    if !made_for_it || [Some(fence.oid), placeholder.map(|found| found.oid)].contains(&Some(restored.oid)) {
+        let (oid, name) = (restored.oid, &restored.name);
+        let message = format!("{name} (OID {oid}) is not a restored copy of {}", fence.public);
+        return Err(EngineError::refused(message).with_hint("its name must be the one given to such a copy"));
+    }
+    if let Some(placeholder) = placeholder {
         renames.push(Rename::new(placeholder.oid, &fence.public, &fence.placeholder));
     }
     renames.push(Rename::new(fence.oid, name, &plan.failed));
