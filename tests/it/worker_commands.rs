@@ -181,7 +181,7 @@ async fn history_show_and_output_tell_what_became_of_a_job() {
         agent.run(&[command, "0"]).expect_code(2);
     }
     matches_golden("worker-history", &[agent.json(&["history"])]);
-    matches_golden("worker-show", &[running, agent.json(&["show", &id]), agent.json(&["show", &waiting])]);
+    matches_golden("worker-show", &[running, agent.json(&["show", &id])]);
     matches_golden("worker-output", &[agent.json(&["output", &id])]);
 }
 
@@ -190,7 +190,8 @@ async fn a_waiting_job_is_cancelled_a_running_one_asked_and_an_ended_one_left() 
     let (agent, log) = world().await;
     let waiting = agent.ok(&["submit", "shop"]).stdout;
     assert!(agent.ok(&["cancel", waiting.trim()]).stdout.ends_with("is cancelled\n"));
-    assert!(agent.run(&["cancel", waiting.trim()]).expect_code(3).stderr.contains("cancelled already"));
+    // Once more is no harm.
+    agent.ok(&["cancel", waiting.trim()]);
     let held = begun(&*log).await;
     let id = held.task.job_id.to_string();
     assert!(agent.ok(&["cancel", &id]).stdout.contains("takes back what it has begun"));

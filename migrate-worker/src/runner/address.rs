@@ -70,7 +70,11 @@ pub(super) fn for_sqlalchemy(url: &DatabaseUrl, driver: Option<&str>) -> Result<
             };
             let port = url.port.map(|port| port.to_string());
             // Without a host there is no place for a port.
-            let (beside, port) = if host.is_empty() { (String::new(), port) } else { (port.map_or(String::new(), |port| format!(":{port}")), None) };
+            let (beside, port) = if host.is_empty() {
+                (String::new(), port)
+            } else {
+                (port.map_or(String::new(), |port| format!(":{port}")), None)
+            };
             // The database's name is taken as it stands too, up to a question mark.
             let odd = url.database.contains('?');
             let (path, name) = if odd { ("", Some(url.database.clone())) } else { (url.database.as_str(), None) };

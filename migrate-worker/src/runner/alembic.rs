@@ -166,7 +166,9 @@ impl Runner for AlembicRunner {
 /// Tables that a change by copying (`batch_alter_table`) made and did not come to rename: it ended halfway.
 async fn leftovers(engine: &dyn Engine) -> Result<Vec<String>, RunnerError> {
     let sql = match engine.kind() {
-        EngineKind::Sqlite => "SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB '_alembic_tmp_*' ORDER BY 1",
+        EngineKind::Sqlite => {
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB '_alembic_tmp_*' ORDER BY 1"
+        }
         EngineKind::Postgres => {
             "SELECT schemaname || '.' || tablename FROM pg_catalog.pg_tables
              WHERE starts_with(tablename, '_alembic_tmp_') ORDER BY 1"

@@ -72,7 +72,8 @@ impl Environment {
     /// What must not be seen in the tool's output.
     pub(super) fn secrets(&self, url: Option<&DatabaseUrl>) -> Vec<String> {
         let secret = |name: &&String| SECRET_WORDS.iter().any(|word| name.to_uppercase().contains(word));
-        let mut secrets: Vec<String> = self.passed.keys().filter(secret).map(|name| self.passed[name].clone()).collect();
+        let mut secrets: Vec<String> =
+            self.passed.keys().filter(secret).map(|name| self.passed[name].clone()).collect();
         if let Some(DatabaseUrl::Postgres(url)) = url {
             secrets.extend(url.password.clone());
         }

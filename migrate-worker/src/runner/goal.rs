@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 /// A text that names no goal.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0:?} is no goal of a migration: write head, base, +n, -n or a revision (letters, digits and _.@:-, at most 64)")]
+#[error(
+    "{0:?} is no goal of a migration: write head, base, +n, -n or a revision (letters, digits and _.@:-, at most 64)"
+)]
 pub struct InvalidGoal(pub String);
 
 /// Whether `text` can be a revision's id: `^[A-Za-z0-9_][A-Za-z0-9_.@:-]{0,63}$`.
@@ -61,7 +63,9 @@ mod tests {
             assert_eq!(text.parse::<Goal>().map(|goal| goal.to_string()), Ok(text.to_owned()));
         }
         let too_long = "a".repeat(65);
-        for text in ["", "+", "-", "+0", "-x", "+-1", "--sql", "++1", ".x", "a b", "a;b", "ä", "é", "a\n", "r1:r2 ", &too_long] {
+        for text in
+            ["", "+", "-", "+0", "-x", "+-1", "--sql", "++1", ".x", "a b", "a;b", "ä", "é", "a\n", "r1:r2 ", &too_long]
+        {
             assert_eq!(text.parse::<Goal>(), Err(InvalidGoal(text.to_owned())));
         }
     }

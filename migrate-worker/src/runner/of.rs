@@ -11,8 +11,10 @@ use shared::model::DatabaseName;
 /// Looks whether everything it needs is there: directories, program, required variables. Starts nothing.
 pub fn of(config: &Config, name: &DatabaseName) -> Result<Box<dyn Runner>, RunnerError> {
     let section = format!("[database.{name}.migrations]");
-    let database = config.databases.get(name).ok_or_else(|| RunnerError::new(format!("there is no [database.{name}]")))?;
-    let missing = || RunnerError::new(format!("{name} has no migrations")).hint(format!("add {section} to the configuration"));
+    let database =
+        config.databases.get(name).ok_or_else(|| RunnerError::new(format!("there is no [database.{name}]")))?;
+    let missing =
+        || RunnerError::new(format!("{name} has no migrations")).hint(format!("add {section} to the configuration"));
     let migrations = database.migrations.as_ref().ok_or_else(missing)?;
     let in_section = |error: RunnerError| RunnerError { message: format!("{section}: {}", error.message), ..error };
     let environment = Environment::of(migrations).map_err(in_section)?;
@@ -26,7 +28,8 @@ pub fn of(config: &Config, name: &DatabaseName) -> Result<Box<dyn Runner>, Runne
         }
         RunnerKind::Sql => {
             let this = std::env::current_exe();
-            let this = this.map_err(|error| RunnerError::new(format!("this program cannot be found again: {error}")))?;
+            let this =
+                this.map_err(|error| RunnerError::new(format!("this program cannot be found again: {error}")))?;
             Ok(Box::new(SqlRunner::new(directory, this, environment).workdir(workdir)))
         }
         RunnerKind::Alembic => {

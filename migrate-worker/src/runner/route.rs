@@ -38,7 +38,8 @@ impl<'a> Map<'a> {
         for head in &current.heads {
             let Some(revision) = map.find(head) else {
                 let message = format!("the database stands at revision {head}, which the migrations do not have");
-                let near = map.nearest(head).map_or(String::new(), |near| format!(" (the nearest known one is {near})"));
+                let near =
+                    map.nearest(head).map_or(String::new(), |near| format!(" (the nearest known one is {near})"));
                 return Err(RunnerError::new(message).hint(format!(
                     "bring back the file of {head}, or, if the database is really at another revision{near}, write that \
                      down by `stamp`"

@@ -78,12 +78,13 @@ impl Runner for SqlRunner {
                 return Err(RunnerError::new(format!("a migration's version cannot be {id}")).hint("begin with 1"));
             }
             if revisions.last().is_some_and(|last| last.id == id) {
-                return Err(RunnerError::new(format!("two migrations have the version {id}")).hint("rename one of them"));
+                return Err(
+                    RunnerError::new(format!("two migrations have the version {id}")).hint("rename one of them")
+                );
             }
             let parents = revisions.last().map(|last| last.id.clone()).into_iter().collect();
-            let is_down = |other: &Migration| {
-                other.version == migration.version && other.migration_type.is_down_migration()
-            };
+            let is_down =
+                |other: &Migration| other.version == migration.version && other.migration_type.is_down_migration();
             let has_downgrade = migrator.iter().any(is_down);
             revisions.push(Revision { id, parents, message: migration.description.to_string(), has_downgrade });
         }

@@ -49,11 +49,13 @@ impl Template {
 
     /// The value for one database. Parts a PostgreSQL URL does not have are empty.
     pub(super) fn fill(&self, url: &DatabaseUrl) -> Result<String, RunnerError> {
-        self.0.iter().map(|part| match part {
-            Part::Text(text) => Ok(text.clone()),
-            Part::Name(name) => value(name, url),
-        })
-        .collect()
+        self.0
+            .iter()
+            .map(|part| match part {
+                Part::Text(text) => Ok(text.clone()),
+                Part::Name(name) => value(name, url),
+            })
+            .collect()
     }
 }
 
@@ -94,7 +96,9 @@ mod tests {
         ] {
             assert_eq!(filled(text, url).expect(text), expected);
         }
-        for (text, expected) in [("{pasword}", "{pasword}"), ("{url", "alone"), ("x}", "alone"), ("{path}", "means nothing")] {
+        for (text, expected) in
+            [("{pasword}", "{pasword}"), ("{url", "alone"), ("x}", "alone"), ("{path}", "means nothing")]
+        {
             let error = filled(text, url).expect_err(text).to_string();
             assert!(error.contains(expected), "{error}");
         }

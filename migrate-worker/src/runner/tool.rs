@@ -47,7 +47,11 @@ pub(super) fn find(program: &str, base: &Path, package: &str) -> Result<PathBuf,
     };
     if program.contains('/') {
         let path = base.join(program);
-        return if is_program(&path) { Ok(path) } else { Err(missing(format!("there is no program {}", path.display()))) };
+        return if is_program(&path) {
+            Ok(path)
+        } else {
+            Err(missing(format!("there is no program {}", path.display())))
+        };
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| is_program(file));

@@ -48,7 +48,8 @@ fn blocks(text: &str) -> Vec<Block> {
             continue;
         }
         let Some(block) = blocks.last_mut() else { continue };
-        if let Some(below) = ["Parent: ", "Merges: ", "Also depends on: "].iter().find_map(|key| line.strip_prefix(key)) {
+        if let Some(below) = ["Parent: ", "Merges: ", "Also depends on: "].iter().find_map(|key| line.strip_prefix(key))
+        {
             block.below.extend(list(below).filter(|id| id != "<base>"));
         } else if let Some(labels) = line.strip_prefix("Branch names: ") {
             block.labels.extend(list(labels));

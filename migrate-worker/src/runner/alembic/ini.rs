@@ -42,11 +42,13 @@ impl Ini {
 
     /// Writes the file for one database. `here` is the directory of the project's own file.
     pub(super) fn write(&self, here: &Path, address: &str) -> Result<Generated, RunnerError> {
-        let failed = |error: std::io::Error| RunnerError::new(format!("a private alembic.ini cannot be written: {error}"));
+        let failed =
+            |error: std::io::Error| RunnerError::new(format!("a private alembic.ini cannot be written: {error}"));
         let here = here.to_str().ok_or_else(|| RunnerError::new("the directory's name is no UTF-8 text"))?;
         let folder = tempfile::Builder::new().prefix("holdfast-alembic-").tempdir().map_err(failed)?;
         let path = folder.path().join("alembic.ini");
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
         file.write_all(self.with(here, address).as_bytes()).map_err(failed)?;
         Ok(Generated { path, _folder: folder })
     }

@@ -16,7 +16,11 @@ const KNOWN: [(&str, &str, &str); 6] = [
         "bring its file back, or, if the database really is at another revision, write that down by `stamp`",
     ),
     ("Target database is not up to date", "the database is behind", "upgrade it first"),
-    ("Revision identifiers", "a revision stands twice", "see which files have the same revision, and change one of them"),
+    (
+        "Revision identifiers",
+        "a revision stands twice",
+        "see which files have the same revision, and change one of them",
+    ),
     ("overlaps with other requested revisions", "the revisions overlap", "name one of them"),
 ];
 

@@ -51,7 +51,9 @@ pub(super) async fn current(migrator: &Migrator, engine: &dyn Engine) -> Result<
 
 async fn read(engine: &dyn Engine, schema: &str) -> Result<Vec<Applied>, RunnerError> {
     let sql = match engine.kind() {
-        EngineKind::Sqlite => format!("SELECT version, lower(hex(checksum)), success <> 0 FROM {TABLE} ORDER BY version"),
+        EngineKind::Sqlite => {
+            format!("SELECT version, lower(hex(checksum)), success <> 0 FROM {TABLE} ORDER BY version")
+        }
         EngineKind::Postgres => format!(
             "SELECT version, pg_catalog.encode(checksum, 'hex'), success::int FROM \"{}\".{TABLE} ORDER BY version",
             schema.replace('"', "\"\"")
