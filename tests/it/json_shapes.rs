@@ -47,8 +47,9 @@ fn either(left: Value, right: Value) -> Value {
     }
 }
 
+/// Asserts that the samples have the shape that stands in the file of this name.
 #[track_caller]
-fn matches_golden(name: &str, samples: &[Value]) {
+pub fn matches_golden(name: &str, samples: &[Value]) {
     let found = samples.iter().map(shape).reduce(either).unwrap();
     let text = format!("{found:#}\n");
     let file: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/json-shapes").join(format!("{name}.json"));

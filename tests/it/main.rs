@@ -31,5 +31,6 @@ mod sqlite_engine;
 mod store_contract;
 mod store_faults;
 mod task_log_contract;
+mod worker_commands;
 mod world;
 mod year;

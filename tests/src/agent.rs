@@ -71,6 +71,12 @@ impl Agent {
         Self { home, program: program("backup-agent"), environment, store: Some(store), deadline: DEADLINE }
     }
 
+    /// The same of the program `migrate-worker`.
+    #[track_caller]
+    pub fn worker() -> Self {
+        Self { program: program("migrate-worker"), ..Self::new() }
+    }
+
     /// Uses another store; none leaves `--store` out.
     #[must_use]
     pub fn with_store(mut self, store: Option<&str>) -> Self {

@@ -57,7 +57,7 @@ pub async fn existing_record(global: &Global) -> Result<Arc<dyn TaskLog>, Error>
 pub fn json(task: &Task) -> Value {
     let mut value = to_json(task);
     value["spec"] = task.spec.clone();
-    value["result"] = task.report.result.clone().unwrap_or(Value::Null);
+    value["result"] = task.report.result.clone().unwrap_or_else(|| serde_json::json!({}));
     value["stuck_job"] = serde_json::json!(task.stuck_job);
     value
 }

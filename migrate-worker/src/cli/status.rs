@@ -79,10 +79,10 @@ impl Standing {
     }
 
     fn line(&self) -> String {
-        let Some(task) = &self.task else { return format!("{:<12} no migration is recorded", self.database) };
+        let Some(task) = &self.task else { return format!("{:<12} no migration is recorded", self.database.as_str()) };
         let at = task.finished_at.or(task.started_at).unwrap_or(task.created_at);
         let mut line =
-            format!("{:<12} {:<10} {}  job {}", self.database, state(task), text::moment(at), short_id(task));
+            format!("{:<12} {:<10} {}  job {}", self.database.as_str(), state(task), text::moment(at), short_id(task));
         if task.kind != TaskKind::Migrate {
             line.push_str(&format!(" ({})", task.kind));
         }
