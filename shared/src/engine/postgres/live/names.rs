@@ -152,3 +152,34 @@ fn fenced_end(token: &str, epoch: u64) -> String {
 fn joined(public: &str, end: &str) -> String {
     format!("{}{end}", cut(public, end.len()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_known_by_their_ends() {
+        let long = "ü".repeat(31);
+        for public in ["shop", "shop__reh_0123abcd", long.as_str()] {
+            let plan = FencePlan::new(1, public, "0123abcd".into(), 9).at_epoch(u64::MAX);
+            for name in [&plan.fenced, &plan.placeholder, &plan.failed()] {
+                assert!(name.len() <= 63 && is_beside(public, name) && is_ours(name), "{name}");
+            }
+            assert!(plan.is_fenced_name(&plan.fenced) && plan.is_fenced_name(&plan.at_epoch(1).fenced));
+            assert!(!plan.is_fenced_name(public) && !plan.is_fenced_name(&plan.placeholder));
+        }
+        for (name, scratch, beside) in [
+            ("shop__reh_0123abcd", true, true),
+            ("shop2__reh_0123abcd", true, false),
+            ("shop__mig_0123abcd_3", false, true),
+            ("shop__failed_0123abcd", false, true),
+            ("shop__reh_0123abc", false, false),
+            ("shop__reh_0123abcx", false, false),
+            ("shop__reh_shop", false, false),
+            ("__reh_0123abcd", false, false),
+            ("shop", false, false),
+        ] {
+            assert_eq!((is_scratch(name), is_beside("shop", name)), (scratch, beside), "{name}");
+        }
+    }
+}
