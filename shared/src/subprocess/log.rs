@@ -168,7 +168,8 @@ mod tests {
     #[test]
     fn a_secret_is_replaced_in_every_form_wherever_the_text_is_cut() {
         let secret = "p@:/?#% \"'";
-        let forms = ["p@:/?#% \"'", "p%40%3A%2F%3F%23%25%20%22%27", "p%%40%%3A%%2F%%3F%%23%%25%%20%%22%%27", "p@:/?#% \\\"'"];
+        let forms =
+            ["p@:/?#% \"'", "p%40%3A%2F%3F%23%25%20%22%27", "p%%40%%3A%%2F%%3F%%23%%25%%20%%22%%27", "p@:/?#% \\\"'"];
         for form in forms {
             assert_eq!(log(1000, secret, &[form.as_bytes()]), "***", "{form}");
         }
