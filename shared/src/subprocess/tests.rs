@@ -76,7 +76,8 @@ fn runs(pid: &str) -> bool {
 async fn a_daemon_that_left_its_session_and_holds_the_pipes_is_ended() {
     let script = "echo begin; setsid sh -c 'echo $$; exec sleep 600' & wait_for=$!; sleep 0.2; exit 3";
     let (heard, begun) = std::sync::mpsc::channel();
-    let watch = Watch { begun: Box::new(move |pid, ticks| drop(heard.send((pid, ticks)))), ..watch(&job("daemon")) };
+    let watch =
+        Watch { begun: Box::new(move |pid, ticks| heard.send((pid, ticks)).expect("heard")), ..watch(&job("daemon")) };
     let done = shell(script).watch(watch).await.expect("runs");
     assert_eq!((done.status.code(), done.strays, done.ended_early.as_deref()), (Some(3), 1, None));
     let pid = done.log.lines().nth(1).expect("the daemon's id").to_owned();
