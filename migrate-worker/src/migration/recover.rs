@@ -41,7 +41,7 @@ async fn look_and_act(site: &mut Site, extent: Extent) -> Result<Success, Halt> 
 }
 
 /// Ends what the lost worker left running on this machine: itself, where it is only stopped, and its tools.
-async fn end_the_lost(site: &Site) -> Result<(), Halt> {
+pub(super) async fn end_the_lost(site: &Site) -> Result<(), Halt> {
     let job = site.ledger.job();
     for begun in lost_owners(site)? {
         let worker = begun.worker;
@@ -57,6 +57,7 @@ async fn end_the_lost(site: &Site) -> Result<(), Halt> {
             Err(error) => return Err(Error::failed(format!("process {pid} on {host}: {error}")).into()),
         }
     }
+    steps::end_lost_locks(site).await?;
     let ended = tokio::task::spawn_blocking(move || subprocess::end_tagged(&job.to_string())).await;
     match ended {
         Ok(Ok(0)) => Ok(()),

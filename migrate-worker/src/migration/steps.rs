@@ -11,7 +11,7 @@ mod tidy;
 mod tool;
 
 pub use back_up::{Kept, back_up, keep_here, open_backup, take_backup};
-pub use lock::lock;
+pub use lock::{end_lost_locks, lock};
 pub use plan::plan;
 pub use preflight::{Checked, preflight};
 pub use probe::probe;

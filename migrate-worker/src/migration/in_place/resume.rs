@@ -1,7 +1,7 @@
 //! A PostgreSQL database's task whose worker was lost: the OIDs say how far it came.
 
 use super::way_back::{cut_off_again, insist, swapped, way_back};
-use super::{Fenced, Unfencing, commit, unfence, verify};
+use super::{Fenced, Unfencing, commit, verify};
 use crate::Error;
 use crate::migration::facts::{Applying, BackedUp, Rehearsed, Scratch, heads, step};
 use crate::migration::halt::{Halt, Reason};
@@ -24,13 +24,13 @@ pub async fn resume(site: &mut Site, live: &PostgresLive, extent: Extent) -> Res
     let noted = noted(site)?;
     remove_scratch(site, live, noted.as_ref().and_then(|noted| noted.swap.as_ref())).await?;
     let Some(noted) = noted else { return again(site, extent).await };
-    let state = insist(site, async || live.observe(&noted.plan).await).await?;
+    let state = insist(site, || Box::pin(live.observe(&noted.plan))).await?;
     site.story.detail(&format!("{}: {state}", noted.plan.public));
     match state {
         FenceState::Swapped { failed } => {
             // What the swap left to do: closing the failed one, dropping the placeholder.
             if let Some(swap) = &noted.swap {
-                insist(site, async || live.swap(swap).await).await?;
+                insist(site, || Box::pin(live.swap(swap))).await?;
             }
             Err(Halt::Restored(Reason::new(format!(
                 "its worker was lost; the backup took its place, the failed database is kept as {failed}"
@@ -80,7 +80,7 @@ async fn again(site: &mut Site, extent: Extent) -> Result<Success, Halt> {
 }
 
 async fn finish_unfencing(site: &Site, live: &PostgresLive, plan: &FencePlan) -> Result<(), Halt> {
-    let unfenced = insist(site, async || live.unfence(plan).await).await;
+    let unfenced = insist(site, || Box::pin(live.unfence(plan))).await;
     match unfenced {
         Ok(unfenced) => {
             for warning in unfenced.warnings {
@@ -109,7 +109,6 @@ fn committed(site: &Site, noted: &Noted) -> Result<Success, Halt> {
 async fn taken_back(site: &mut Site, live: &PostgresLive, plan: &FencePlan, why: &Unfencing) -> Result<Success, Halt> {
     finish_unfencing(site, live, plan).await?;
     let reason = Reason::new(format!("{}; its worker was lost afterwards", why.message));
-    let _ = site;
     Err(if why.applied { Halt::Restored(reason) } else { Halt::Refused(reason) })
 }
 
@@ -142,7 +141,7 @@ async fn judge_again(site: &mut Site, live: &PostgresLive, noted: Noted) -> Resu
         Ok(()) => commit(site, live, &rehearsed, &note, &plan, None).await,
         Err(Halt::Refused(_)) => {
             let reason = Reason::new("its worker was lost while the tool was at work");
-            Err(way_back(site, live, &history, &kept, plan, reason).await)
+            Err(way_back(site, live, &kept, plan, reason).await)
         }
         Err(other) => Err(other),
     }
@@ -157,7 +156,7 @@ async fn insist_verify(
     plan: &FencePlan,
 ) -> Result<(), Halt> {
     // So that a server that is away is not taken for a database that differs.
-    insist(site, async || live.observe(plan).await).await?;
+    insist(site, || Box::pin(live.observe(plan))).await?;
     verify(site, live, history, kept, rehearsed, plan).await
 }
 
@@ -172,16 +171,13 @@ async fn remove_scratch(site: &mut Site, live: &PostgresLive, swap: Option<&Swap
     let server = steps::scratch_server(site)?;
     let elsewhere = PostgresLive::new(server.clone(), server);
     for name in names {
-        let oid = PostgresLive::new(live.admin_url().with_database(&name), live.admin_url().clone());
         if let Some(swap) = swap
-            && insist(site, async || live.name_of(swap.restored_oid).await).await?.as_deref() == Some(&name)
+            && insist(site, || Box::pin(live.name_of(swap.restored_oid))).await?.as_deref() == Some(&name)
         {
             continue;
         }
-        let _ = oid;
-        insist(site, async || live.drop_scratch(&name).await).await?;
-        insist(site, async || elsewhere.drop_scratch(&name).await).await?;
-        let _ = unfence;
+        insist(site, || Box::pin(live.drop_scratch(&name))).await?;
+        insist(site, || Box::pin(elsewhere.drop_scratch(&name))).await?;
     }
     Ok(())
 }
