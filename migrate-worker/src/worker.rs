@@ -89,6 +89,8 @@ async fn work(with: Performance, claimed: Claimed, verdict: Option<Verdict>) -> 
             };
             (outcome, site.ledger)
         }
+        // What was begun is left as it is until the configuration knows the database again.
+        Err(error) if is_recovery || verdict.is_some() => return Err(error),
         Err(error) => (refused(&error), ledger),
     };
     story.end(&words(&task, &outcome));

@@ -89,6 +89,8 @@ pub(super) async fn here_and_now(
     let task = NewTask {
         spec: serde_json::to_value(&spec).map_err(|error| Error::failed(error.to_string()))?,
         requested_by: global.person(),
+        // One whose worker was lost is begun anew, so that its copy is removed; a migration is recovered anyway.
+        max_attempts: if kind == TaskKind::Rehearse { 3 } else { 1 },
         ..NewTask::new(kind, Some(database.clone()))
     };
     let claimed = log.submit_claimed(&task, &here.worker, world.config.lease()).await.map_err(busy)?;

@@ -47,25 +47,55 @@ pub async fn apply(
     let blocked = Instant::now();
     let plan = live.plan_fence(site.ledger.lease().epoch).await?;
     site.ledger.intent(step::FENCE, &Fenced { plan: plan.clone() }).await?;
-    live.fence(&plan).await?;
-    let kept = match behind(site, live, checked, backed_up, &plan, blocked).await {
+    let kept = match fenced(site, live, checked, backed_up, rehearsed, &plan, blocked).await {
         Ok(kept) => kept,
         Err(Halt::Refused(reason)) => return Err(opened_again(site, live, &plan, reason).await),
         Err(other) => return Err(other),
     };
-    crash_point::reached("in place: ready to apply");
-    let note =
-        Applying { backup: kept.note.backup.clone(), before: kept.note.state.clone(), after: rehearsed.after.clone() };
-    site.ledger.intent(step::APPLY, &note).await?;
     site.ledger.rely_on_journal();
-    let (plan, applied) = tool_behind_the_fence(site, live, checked, &plan).await?;
+    match changed(site, live, checked, rehearsed, &kept, &plan, blocked).await {
+        // From here on nothing is refused any more: the fence is up, and what is behind it is not known.
+        Err(Halt::Refused(reason)) => Err(Halt::Stuck(reason)),
+        ended => ended,
+    }
+}
+
+/// From the fence to the announcement that the tool begins.
+async fn fenced(
+    site: &mut Site,
+    live: &PostgresLive,
+    checked: &Checked,
+    backed_up: &BackedUp,
+    rehearsed: &Rehearsed,
+    plan: &FencePlan,
+    blocked: Instant,
+) -> Result<Kept, Halt> {
+    live.fence(plan).await?;
+    let kept = behind(site, live, checked, backed_up, plan, blocked).await?;
+    crash_point::reached("in place: ready to apply");
+    let (before, after) = (kept.note.state.clone(), rehearsed.after.clone());
+    site.ledger.intent(step::APPLY, &Applying { backup: kept.note.backup.clone(), before, after }).await?;
+    Ok(kept)
+}
+
+/// From the tool's beginning to the open database: changed, or as it was.
+async fn changed(
+    site: &mut Site,
+    live: &PostgresLive,
+    checked: &Checked,
+    rehearsed: &Rehearsed,
+    kept: &Kept,
+    plan: &FencePlan,
+    blocked: Instant,
+) -> Result<Success, Halt> {
+    let (plan, applied) = tool_behind_the_fence(site, live, checked, plan).await?;
     let verified = match applied {
-        Ok(()) => verify(site, live, &checked.history, &kept, rehearsed, &plan).await,
+        Ok(()) => verify(site, live, &checked.history, kept, rehearsed, &plan).await,
         Err(reason) => Err(Halt::Refused(reason)),
     };
     match verified {
         Ok(()) => commit(site, live, rehearsed, &kept.note, &plan, Some(blocked)).await,
-        Err(Halt::Refused(reason)) => Err(way_back::way_back(site, live, &kept, plan, reason).await),
+        Err(Halt::Refused(reason)) => Err(way_back::way_back(site, live, kept, plan, reason).await),
         Err(other) => Err(other),
     }
 }

@@ -5,8 +5,9 @@ use super::{Fenced, Unfencing, commit, verify};
 use crate::Error;
 use crate::migration::facts::{Applying, BackedUp, Rehearsed, Scratch, heads, step};
 use crate::migration::halt::{Halt, Reason};
+use crate::migration::recover::Left;
 use crate::migration::steps::{self, open_backup};
-use crate::migration::{Extent, Site, Success, go_locked};
+use crate::migration::{Site, Success};
 use shared::engine::postgres::{FencePlan, FenceState, PostgresLive, SwapPlan};
 use shared::model::Phase;
 
@@ -20,10 +21,10 @@ struct Noted {
 }
 
 /// Finishes the task or takes it back. The lock at the database is held.
-pub async fn resume(site: &mut Site, live: &PostgresLive, extent: Extent) -> Result<Success, Halt> {
+pub async fn resume(site: &mut Site, live: &PostgresLive) -> Result<Left, Halt> {
     let noted = noted(site)?;
     remove_scratch(site, live, noted.as_ref().and_then(|noted| noted.swap.as_ref())).await?;
-    let Some(noted) = noted else { return again(site, extent).await };
+    let Some(noted) = noted else { return Ok(Left::Nothing) };
     let state = insist(site, || Box::pin(live.observe(&noted.plan))).await?;
     site.story.detail(&format!("{}: {state}", noted.plan.public));
     match state {
@@ -38,19 +39,19 @@ pub async fn resume(site: &mut Site, live: &PostgresLive, extent: Extent) -> Res
         }
         FenceState::Open | FenceState::HalfClosed if !noted.committing && noted.unfencing.is_none() => {
             finish_unfencing(site, live, &noted.plan).await?;
-            again(site, extent).await
+            Ok(Left::Nothing)
         }
         FenceState::Fenced { .. } if noted.applying.is_none() && noted.unfencing.is_none() => {
             finish_unfencing(site, live, &noted.plan).await?;
-            again(site, extent).await
+            Ok(Left::Nothing)
         }
         FenceState::Open | FenceState::HalfClosed | FenceState::Fenced { .. } if noted.committing => {
             finish_unfencing(site, live, &noted.plan).await?;
-            committed(site, &noted)
+            committed(site, &noted).map(Left::Finished)
         }
         FenceState::Open | FenceState::HalfClosed | FenceState::Fenced { .. } => match noted.unfencing.clone() {
             Some(why) => taken_back(site, live, &noted.plan, &why).await,
-            None => judge_again(site, live, noted).await,
+            None => judge_again(site, live, noted).await.map(Left::Finished),
         },
         FenceState::Elsewhere { .. } | FenceState::Gone => Err(Halt::Stuck(Reason::new(format!(
             "its worker was lost, and the database (OID {}) is not where it was left: {state}",
@@ -72,11 +73,6 @@ fn noted(site: &Site) -> Result<Option<Noted>, Error> {
         swap: ledger.find(step::SWAP, Phase::Intent)?,
         committing: ledger.has(step::COMMIT, Phase::Intent),
     }))
-}
-
-async fn again(site: &mut Site, extent: Extent) -> Result<Success, Halt> {
-    steps::tidy(site).await;
-    go_locked(site, extent).await
 }
 
 async fn finish_unfencing(site: &Site, live: &PostgresLive, plan: &FencePlan) -> Result<(), Halt> {
@@ -106,10 +102,10 @@ fn committed(site: &Site, noted: &Noted) -> Result<Success, Halt> {
 }
 
 /// The fence was being taken away without a change.
-async fn taken_back(site: &mut Site, live: &PostgresLive, plan: &FencePlan, why: &Unfencing) -> Result<Success, Halt> {
+async fn taken_back(site: &mut Site, live: &PostgresLive, plan: &FencePlan, why: &Unfencing) -> Result<Left, Halt> {
     finish_unfencing(site, live, plan).await?;
     let reason = Reason::new(format!("{}; its worker was lost afterwards", why.message));
-    Err(if why.applied { Halt::Restored(reason) } else { Halt::Refused(reason) })
+    if why.applied { Err(Halt::Restored(reason)) } else { Ok(Left::Refused(reason)) }
 }
 
 /// The tool had begun: whatever it did is looked at, after everything of it was ended.
