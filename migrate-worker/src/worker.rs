@@ -2,15 +2,16 @@
 
 use crate::Error;
 use crate::migration::{self, Extent, Outcome, Site, Verdict};
-use crate::runner;
+use crate::runner::{self, Runner};
 use crate::spec::MigrateSpec;
 use crate::story::Story;
 use crate::world::World;
 use backup_agent::journal::ledger::Ledger;
 use backup_agent::record::{HeldLease, KeptAlive, TaskMeter, write_end};
 use backup_agent::stop::{Stop, Stopper};
+use shared::clock::Clock;
 use shared::connect;
-use shared::model::{DatabaseName, Task, TaskKind, TaskReport, TaskState};
+use shared::model::{DatabaseName, DatabaseUrl, Task, TaskKind, TaskReport, TaskState};
 use shared::task_log::{Claimed, Ending, TaskLog, TaskLogError, Worker};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -55,33 +56,18 @@ pub async fn settle(with: Performance, claimed: Claimed, verdict: Verdict) -> Re
 }
 
 async fn work(with: Performance, claimed: Claimed, verdict: Option<Verdict>) -> Result<Outcome, Error> {
-    let Performance { world, log, worker, story, meter, stopper, stop, is_changing } = with;
     let Claimed { task, lease, is_recovery } = claimed;
-    let held = HeldLease { log, lease, time: world.config.lease(), bears_silence: is_changing };
+    let (world, story) = (with.world.clone(), with.story.clone());
+    let bears_silence = with.is_changing.clone();
+    let held = HeldLease { log: with.log.clone(), lease, time: world.config.lease(), bears_silence };
     let deadline = task.deadline_s.map(Duration::from_secs);
-    let kept = (world.clock.clone(), meter.clone(), stopper.clone());
-    let _alive = KeptAlive::begin(Some(held.clone()), kept.0, deadline, kept.1, kept.2);
+    let (meter, stopper) = (with.meter.clone(), with.stopper.clone());
+    let _alive = KeptAlive::begin(Some(held.clone()), world.clock.clone(), deadline, meter, stopper);
     let ledger = Ledger::open(&world.config.spool(), held.clone(), world.clock.clone()).await?;
     let extent = if task.kind == TaskKind::Rehearse { Extent::Rehearse } else { Extent::Apply };
-    let prepared = prepare(&world, &task);
-    let (outcome, ledger) = match prepared {
-        Ok((name, spec)) => {
-            let url = world.url(&name)?;
-            let mut site = Site {
-                engine: connect::engine(url.clone()),
-                runner: runner::of(&world.config, &name).map_err(as_error)?,
-                patience: PATIENCE,
-                world: world.clone(),
-                name,
-                url,
-                worker,
-                spec,
-                ledger,
-                story: story.clone(),
-                meter,
-                stopper,
-                stop,
-            };
+    let (outcome, ledger) = match prepare(&world, &task) {
+        Ok(prepared) => {
+            let mut site = site(with, prepared, ledger);
             let outcome = match verdict {
                 Some(verdict) => migration::resolve(&mut site, verdict).await?,
                 None if is_recovery => migration::recover(&mut site, extent).await?,
@@ -94,28 +80,53 @@ async fn work(with: Performance, claimed: Claimed, verdict: Option<Verdict>) -> 
         Err(error) => (refused(&error), ledger),
     };
     story.end(&words(&task, &outcome));
-    let ending = Ending { state: outcome.state, again_at: None, report: report(&outcome) };
-    match write_end(&*held.log, &held.lease, &ending, &*world.clock).await {
+    record(&held, &task, &outcome, ledger, &*world.clock).await?;
+    Ok(outcome)
+}
+
+/// Writes the end down. Where the record does not hear of it, the journal stays, and the next worker here tells it.
+async fn record(
+    held: &HeldLease,
+    task: &Task,
+    outcome: &Outcome,
+    ledger: Ledger,
+    clock: &dyn Clock,
+) -> Result<(), Error> {
+    let ending = Ending { state: outcome.state, again_at: None, report: report(outcome) };
+    match write_end(&*held.log, &held.lease, &ending, clock).await {
         None if outcome.state != TaskState::Stuck => ledger.close()?,
         None => {}
         Some(TaskLogError::LeaseLost { .. }) => {
             tracing::warn!(job = %task.job_id, "somebody else has the task; its end was not recorded by us");
         }
-        Some(error) => {
-            tracing::warn!(job = %task.job_id, %error, "the end is in the local journal only; the next worker here records it");
-        }
+        Some(error) => tracing::warn!(job = %task.job_id, %error, "the end is in the local journal only"),
     }
-    Ok(outcome)
+    Ok(())
 }
 
-fn prepare(world: &World, task: &Task) -> Result<(DatabaseName, MigrateSpec), Error> {
+/// What the configuration says of a task's database.
+struct Prepared {
+    name: DatabaseName,
+    spec: MigrateSpec,
+    url: DatabaseUrl,
+    runner: Box<dyn Runner>,
+}
+
+fn prepare(world: &World, task: &Task) -> Result<Prepared, Error> {
     let name = task.target.clone().ok_or_else(|| Error::refused("the task names no database", None))?;
     let spec = serde_json::from_value(task.spec.clone())
         .map_err(|error| Error::Refused { message: format!("the task cannot be understood: {error}"), hint: None })?;
-    world.url(&name)?;
+    let url = world.url(&name)?;
     world.migrations(&name)?;
-    runner::of(&world.config, &name).map_err(as_error)?;
-    Ok((name, spec))
+    let runner = runner::of(&world.config, &name).map_err(as_error)?;
+    Ok(Prepared { name, spec, url, runner })
+}
+
+fn site(with: Performance, prepared: Prepared, ledger: Ledger) -> Site {
+    let Performance { world, worker, story, meter, stopper, stop, .. } = with;
+    let Prepared { name, spec, url, runner } = prepared;
+    let engine = connect::engine(url.clone());
+    Site { world, name, url, engine, runner, worker, spec, ledger, story, meter, stopper, stop, patience: PATIENCE }
 }
 
 /// A tool that cannot be called refuses the task.

@@ -14,7 +14,7 @@ use backup_agent::stop::{self, StopReason};
 use clap::Args;
 use shared::clock;
 use shared::connect;
-use shared::model::{DatabaseName, NewTask, TaskKind};
+use shared::model::{DatabaseName, NewTask, TaskKind, TaskState};
 use shared::task_log::{Claimed, TaskLog, TaskLogError, Wanted, Worker};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -184,6 +184,9 @@ impl Here {
 /// Somebody else has the database: nothing was touched.
 fn busy(error: TaskLogError) -> Error {
     let hint = match &error {
+        TaskLogError::Busy { job, state: TaskState::Stuck, .. } => {
+            format!("migrate-worker resolve {job} shows what is there, and ends it")
+        }
         TaskLogError::Busy { job, .. } => format!("migrate-worker show {job} tells how far it is"),
         _ => return error.into(),
     };

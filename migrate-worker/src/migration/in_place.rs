@@ -202,7 +202,7 @@ async fn tool_behind_the_fence(
     let plan = cut_off(site, live, plan).await?;
     let answer = match run {
         Ok(run) => {
-            let failed = judge(site.runner.name(), &run);
+            let failed = judge(site, &run);
             if failed.is_none() {
                 site.story.step("apply", &route_words(&checked.route), run.duration);
             }

@@ -95,7 +95,7 @@ async fn on_copy(
     let page_size = engine.query("PRAGMA page_size").await?;
     site.begins("apply");
     let run = run_tool(site, &url, &checked.route, "apply").await?;
-    if let Some(reason) = judge(site.runner.name(), &run) {
+    if let Some(reason) = judge(site, &run) {
         return Err(Halt::Refused(reason));
     }
     site.story.step("apply", &route_words(&checked.route), run.duration);
