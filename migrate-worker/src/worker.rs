@@ -126,7 +126,22 @@ fn site(with: Performance, prepared: Prepared, ledger: Ledger) -> Site {
     let Performance { world, worker, story, meter, stopper, stop, .. } = with;
     let Prepared { name, spec, url, runner } = prepared;
     let engine = connect::engine(url.clone());
-    Site { world, name, url, engine, runner, worker, spec, ledger, story, meter, stopper, stop, patience: PATIENCE }
+    Site {
+        world,
+        name,
+        url,
+        engine,
+        runner,
+        worker,
+        spec,
+        ledger,
+        story,
+        meter,
+        stopper,
+        stop,
+        patience: PATIENCE,
+        blocked: None,
+    }
 }
 
 /// A tool that cannot be called refuses the task.

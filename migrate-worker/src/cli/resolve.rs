@@ -4,8 +4,9 @@ use super::apply::{Here, PROGRAM, open_world};
 use super::teller::{Teller, Voice};
 use crate::Error;
 use crate::migration::Verdict;
+use crate::runner;
 use crate::story::Story;
-use crate::worker;
+use crate::worker::{self, as_error};
 use crate::world::World;
 use backup_agent::cli::history::find;
 use backup_agent::cli::{Done, Failure, Global, put_line};
@@ -77,6 +78,10 @@ async fn evidence(world: &World, log: &dyn TaskLog, task: &Task) -> Done {
         for line in crate::migration::whereabouts(world, name, &notes).await? {
             put_line(&format!("  {line}"));
         }
+        put_line(&format!("  {}", stands(world, name).await));
+        for line in crate::migration::noted_states(&notes)? {
+            put_line(&format!("  {line}"));
+        }
     }
     for note in notes.iter().rev().take(8).rev() {
         let phase = if note.phase == shared::model::Phase::Intent { "begun" } else { "done" };
@@ -90,6 +95,20 @@ async fn evidence(world: &World, log: &dyn TaskLog, task: &Task) -> Done {
         put_line("it is not stuck: there is nothing to resolve");
     }
     Ok(())
+}
+
+/// Where the database stands now, as far as it can be looked at: a fenced one cannot be by its public name.
+async fn stands(world: &World, name: &DatabaseName) -> String {
+    let look = async {
+        let runner = runner::of(&world.config, name).map_err(as_error)?;
+        let history = runner.history().await.map_err(as_error)?;
+        let engine = connect::engine(world.url(name)?);
+        Ok::<_, Error>(runner.current(&*engine, &history).await.map_err(as_error)?.heads)
+    };
+    match look.await {
+        Ok(heads) => format!("it stands at {} now", crate::migration::heads(&heads)),
+        Err(error) => format!("it cannot be looked at by its name: {error}"),
+    }
 }
 
 /// The lock at a database, for a command that is no task.

@@ -47,17 +47,23 @@ pub async fn apply(
     let blocked = Instant::now();
     let plan = live.plan_fence(site.ledger.lease().epoch).await?;
     site.ledger.intent(step::FENCE, &Fenced { plan: plan.clone() }).await?;
-    let kept = match fenced(site, live, checked, backed_up, rehearsed, &plan, blocked).await {
-        Ok(kept) => kept,
-        Err(Halt::Refused(reason)) => return Err(opened_again(site, live, &plan, reason).await),
-        Err(other) => return Err(other),
+    let ended = match fenced(site, live, checked, backed_up, rehearsed, &plan, blocked).await {
+        Ok(kept) => {
+            site.ledger.rely_on_journal();
+            match changed(site, live, checked, rehearsed, &kept, &plan).await {
+                // From here on nothing is refused any more: the fence is up, and what is behind it is not known.
+                Err(Halt::Refused(reason)) => Err(Halt::Stuck(reason)),
+                ended => ended,
+            }
+        }
+        Err(Halt::Refused(reason)) => Err(opened_again(site, live, &plan, reason).await),
+        Err(other) => Err(other),
     };
-    site.ledger.rely_on_journal();
-    match changed(site, live, checked, rehearsed, &kept, &plan, blocked).await {
-        // From here on nothing is refused any more: the fence is up, and what is behind it is not known.
-        Err(Halt::Refused(reason)) => Err(Halt::Stuck(reason)),
-        ended => ended,
+    if !matches!(ended, Err(Halt::Stuck(_) | Halt::Lost(_))) {
+        site.blocked = Some(blocked.elapsed());
+        site.story.detail(&format!("nobody could connect for {} ms", blocked.elapsed().as_millis()));
     }
+    ended
 }
 
 /// From the fence to the announcement that the tool begins.
@@ -86,7 +92,6 @@ async fn changed(
     rehearsed: &Rehearsed,
     kept: &Kept,
     plan: &FencePlan,
-    blocked: Instant,
 ) -> Result<Success, Halt> {
     let (plan, applied) = tool_behind_the_fence(site, live, checked, plan).await?;
     let verified = match applied {
@@ -94,7 +99,7 @@ async fn changed(
         Err(reason) => Err(Halt::Refused(reason)),
     };
     match verified {
-        Ok(()) => commit(site, live, rehearsed, &kept.note, &plan, Some(blocked)).await,
+        Ok(()) => commit(site, live, rehearsed, &kept.note, &plan).await,
         Err(Halt::Refused(reason)) => Err(way_back::way_back(site, live, kept, plan, reason).await),
         Err(other) => Err(other),
     }
@@ -259,7 +264,6 @@ async fn commit(
     rehearsed: &Rehearsed,
     backed_up: &BackedUp,
     plan: &FencePlan,
-    blocked: Option<Instant>,
 ) -> Result<Success, Halt> {
     site.begins("commit");
     let begun = Instant::now();
@@ -277,14 +281,9 @@ async fn commit(
         tracing::warn!("{warning}");
     }
     site.ledger.done(step::COMMIT, &Fenced { plan: plan.clone() }).await?;
-    let blocked = blocked.map(|since| since.elapsed());
-    let said = match blocked {
-        Some(blocked) => format!("open again; nobody could connect for {} ms", blocked.as_millis()),
-        None => "open again".to_owned(),
-    };
-    site.story.step("commit", &said, begun.elapsed());
+    site.story.step("commit", "open again", begun.elapsed());
     release_earlier(site, &backed_up.backup).await;
-    Ok(Success { blocked, ..Success::applied(rehearsed, backed_up.backup.clone(), blocked.unwrap_or_default()) })
+    Ok(Success::applied(rehearsed, backed_up.backup.clone()))
 }
 
 async fn release_earlier(site: &Site, backup: &str) {

@@ -120,7 +120,7 @@ async fn committed_or_not(site: &mut Site, note: Applying) -> Result<Success, Ha
         Shows::After => {
             let message = format!("it stands at {}: the commit had been made", heads(&note.after.heads));
             site.story.step("look", &message, Duration::ZERO);
-            Ok(Success { message, backup: Some(note.backup), blocked: None, effects: None })
+            Ok(Success { message, backup: Some(note.backup), effects: None })
         }
         Shows::Before => {
             Err(Halt::Restored(Reason::new("its worker was lost before the commit; the database is as it was")))

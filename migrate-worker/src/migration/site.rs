@@ -55,6 +55,8 @@ pub struct Site {
     pub stop: Stop,
     /// How long locks of others are waited for.
     pub patience: Duration,
+    /// How long nobody could write (PostgreSQL: connect), as far as it has ended.
+    pub blocked: Option<Duration>,
 }
 
 impl Site {

@@ -98,7 +98,7 @@ fn committed(site: &Site, noted: &Noted) -> Result<Success, Halt> {
     })?;
     let message = format!("it stands at {}: it was verified, and is open again", heads(&note.after.heads));
     site.story.detail("its commit had been announced, and is finished");
-    Ok(Success { message, backup: Some(note.backup), blocked: None, effects: None })
+    Ok(Success { message, backup: Some(note.backup), effects: None })
 }
 
 /// The fence was being taken away without a change.
@@ -134,7 +134,7 @@ async fn judge_again(site: &mut Site, live: &PostgresLive, noted: Noted) -> Resu
         .ok_or_else(|| Halt::Stuck(Reason::new("the journal does not hold the rehearsal")))?;
     let shown = insist_verify(site, live, &history, &kept, &rehearsed, &plan).await;
     match shown {
-        Ok(()) => commit(site, live, &rehearsed, &note, &plan, None).await,
+        Ok(()) => commit(site, live, &rehearsed, &note, &plan).await,
         Err(Halt::Refused(_)) => {
             let reason = Reason::new("its worker was lost while the tool was at work");
             Err(way_back(site, live, &kept, plan, reason).await)
