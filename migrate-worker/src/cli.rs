@@ -2,6 +2,7 @@
 
 mod apply;
 mod cancel;
+mod demo;
 mod history;
 mod output;
 mod rehearse;
@@ -44,6 +45,7 @@ enum Command {
     Show(show::Show),
     Output(output::Output),
     Cancel(cancel::Cancel),
+    Demo(demo::Demo),
 }
 
 /// Runs the command and returns the program's exit code.
@@ -59,6 +61,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Show(command) => command.run(global).await,
         Command::Output(command) => command.run(global).await,
         Command::Cancel(command) => command.run(global).await,
+        Command::Demo(command) => command.run().await,
     };
     exit_code(done)
 }

@@ -32,5 +32,6 @@ mod store_contract;
 mod store_faults;
 mod task_log_contract;
 mod worker_commands;
+mod worker_demo;
 mod world;
 mod year;
