@@ -9,13 +9,16 @@ mod halt;
 mod in_place;
 mod promote;
 mod recover;
+mod resolve;
 mod resume;
 mod site;
 mod steps;
 
 pub use facts::{Outcome, State, heads, step};
 pub use halt::{Halt, Reason};
+pub use in_place::whereabouts;
 pub use recover::recover;
+pub use resolve::{Verdict, resolve};
 pub use site::{Live, Site};
 
 use crate::Error;

@@ -1,7 +1,7 @@
 //! One claimed task, from its claim to its end in the record.
 
 use crate::Error;
-use crate::migration::{self, Extent, Outcome, Site};
+use crate::migration::{self, Extent, Outcome, Site, Verdict};
 use crate::runner;
 use crate::spec::MigrateSpec;
 use crate::story::Story;
@@ -46,11 +46,21 @@ pub struct Performance {
 ///
 /// Fails where nothing more may be written, because somebody else has the task or will have it.
 pub async fn perform(with: Performance, claimed: Claimed) -> Result<Outcome, Error> {
+    work(with, claimed, None).await
+}
+
+/// Ends a stuck task that was taken, as a person decided.
+pub async fn settle(with: Performance, claimed: Claimed, verdict: Verdict) -> Result<Outcome, Error> {
+    work(with, claimed, Some(verdict)).await
+}
+
+async fn work(with: Performance, claimed: Claimed, verdict: Option<Verdict>) -> Result<Outcome, Error> {
     let Performance { world, log, worker, story, meter, stopper, stop, is_changing } = with;
     let Claimed { task, lease, is_recovery } = claimed;
     let held = HeldLease { log, lease, time: world.config.lease(), bears_silence: is_changing };
     let deadline = task.deadline_s.map(Duration::from_secs);
-    let _alive = KeptAlive::begin(Some(held.clone()), world.clock.clone(), deadline, meter.clone(), stopper);
+    let kept = (world.clock.clone(), meter.clone(), stopper.clone());
+    let _alive = KeptAlive::begin(Some(held.clone()), kept.0, deadline, kept.1, kept.2);
     let ledger = Ledger::open(&world.config.spool(), held.clone(), world.clock.clone()).await?;
     let extent = if task.kind == TaskKind::Rehearse { Extent::Rehearse } else { Extent::Apply };
     let prepared = prepare(&world, &task);
@@ -69,15 +79,18 @@ pub async fn perform(with: Performance, claimed: Claimed) -> Result<Outcome, Err
                 ledger,
                 story: story.clone(),
                 meter,
+                stopper,
                 stop,
             };
-            let outcome = if is_recovery {
-                migration::recover(&mut site, extent).await?
-            } else {
-                migration::migrate(&mut site, extent).await?
+            let outcome = match verdict {
+                Some(verdict) => migration::resolve(&mut site, verdict).await?,
+                None if is_recovery => migration::recover(&mut site, extent).await?,
+                None => migration::migrate(&mut site, extent).await?,
             };
             (outcome, site.ledger)
         }
+        // What was begun is left as it is until the configuration knows the database again.
+        Err(error) if is_recovery || verdict.is_some() => return Err(error),
         Err(error) => (refused(&error), ledger),
     };
     story.end(&words(&task, &outcome));

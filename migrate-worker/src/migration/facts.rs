@@ -10,6 +10,8 @@ use shared::task_log::Worker;
 pub mod step {
     /// The task was begun, or begun anew.
     pub const BEGIN: &str = "begin";
+    /// The lock at the database is held.
+    pub const LOCK: &str = "lock";
     /// Backup A was made.
     pub const BACKUP_A: &str = "backup-a";
     /// A rehearsal was made.

@@ -21,17 +21,16 @@ pub async fn preflight(site: &Site) -> Result<Checked, Halt> {
     site.begins("preflight");
     let begun = Instant::now();
     let history = site.stop.or(async { Ok::<_, crate::Error>(site.runner.history().await) }).await??;
+    super::space(site).await?;
     if let Live::Postgres(live) = site.live().await? {
         let obstacles = live.preflight().await?;
-        if let Some(first) = obstacles.first() {
+        if !obstacles.is_empty() {
             let all: Vec<&str> = obstacles.iter().map(|obstacle| obstacle.what.as_str()).collect();
             let hints: Vec<&str> = obstacles.iter().filter_map(|obstacle| obstacle.hint.as_deref()).collect();
             let message = format!("{} cannot be changed safely: {}", site.name, all.join("; "));
-            return Err(if hints.is_empty() {
-                Halt::refused(message)
-            } else {
-                let _ = first;
-                Halt::refused_with(message, hints.join("; "))
+            return Err(match hints.join("; ") {
+                hints if hints.is_empty() => Halt::refused(message),
+                hints => Halt::refused_with(message, hints),
             });
         }
     }

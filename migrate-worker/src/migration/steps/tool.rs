@@ -4,12 +4,16 @@ use crate::Error;
 use crate::migration::halt::{Halt, Reason};
 use crate::migration::site::Site;
 use crate::runner::{Route, ToolRun};
+use backup_agent::stop::StopReason;
 use shared::model::DatabaseUrl;
 use shared::task_log::TaskLogError;
 
 /// Runs the tool on the database at `url`; its output goes into the record under `step`.
 pub async fn run_tool(site: &Site, url: &DatabaseUrl, route: &Route, step: &str) -> Result<ToolRun, Halt> {
     let run = site.runner.run(url, route, &site.call()?).await?;
+    if let Some(reason @ (StopReason::LeaseLost | StopReason::Shutdown)) = site.stop.reason() {
+        return Err(Error::Stopped(reason).into());
+    }
     let text = match (run.exit, &run.ended_early) {
         (_, Some(why)) => format!("{}\n[{why}]\n", run.output),
         (Some(code), None) => format!("{}\n[exit code {code}]\n", run.output),
