@@ -10,7 +10,7 @@ fn ask(database: &Path, sql: &str) -> String {
 
 /// The states the demo's record tells of, oldest first, as sqlite3 reads them.
 fn recorded(folder: &Path) -> Vec<String> {
-    let sql = "SELECT kind || ' ' || state FROM tasklog ORDER BY created_at";
+    let sql = "SELECT task_name || ' ' || status FROM tasklog ORDER BY started_at";
     ask(&folder.join("holdfast-state.db"), sql).lines().map(str::to_owned).collect()
 }
 
@@ -34,7 +34,13 @@ fn check(run: &Run, folder: &Path) {
     assert_eq!(ask(&restored, "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'"), "0");
     assert_eq!(
         recorded(folder),
-        ["backup succeeded", "migrate succeeded", "migrate refused", "migrate restored", "restore succeeded"]
+        [
+            "backup:shop succeeded",
+            "migrate:shop succeeded",
+            "migrate:shop refused",
+            "migrate:shop restored",
+            "restore:shop succeeded"
+        ]
     );
     for said in ["hint: allow it with --may-drop orders:note", "kill -9    the first file was in", "restored: "] {
         assert!(run.stdout.contains(said), "it does not say {said:?}: {}", run.stdout);
