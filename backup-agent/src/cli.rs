@@ -11,7 +11,7 @@ macro_rules! say {
 
 mod backup;
 mod config;
-mod demo;
+pub mod demo;
 mod drill;
 mod export;
 mod forget;

@@ -2,6 +2,7 @@
 
 mod apply;
 mod cancel;
+mod demo;
 mod history;
 mod output;
 mod rehearse;
@@ -53,6 +54,7 @@ enum Command {
     Heads(view::Heads),
     Pending(view::Pending),
     Stamp(view::Stamp),
+    Demo(demo::Demo),
 }
 
 /// Runs the command and returns the program's exit code.
@@ -74,6 +76,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Heads(command) => command.run(global).await,
         Command::Pending(command) => command.run(global).await,
         Command::Stamp(command) => command.run(global).await,
+        Command::Demo(command) => command.run().await,
     };
     exit_code(done)
 }

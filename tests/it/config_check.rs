@@ -300,6 +300,42 @@ fn a_file_that_cannot_be_read_is_refused_by_its_absolute_path() {
 }
 
 #[test]
+fn migrations_are_shown_without_passwords_and_without_what_variables_hold() {
+    let agent = configured(
+        r#"
+[state]
+lease = "90s"
+[database.a]
+url = "postgres://app:s3cret@127.0.0.1:1/shop"
+admin_url = "postgres://admin:s3cret@127.0.0.1:1/shop"
+scratch_url = "postgres://app:s3cret@127.0.0.2:1/shop"
+[database.a.migrations]
+runner = "alembic"
+directory = "project"
+env = { TOKEN = "s3cret" }
+required_env = ["SECRET_KEY"]
+"#,
+    );
+    let run = agent.ok(&["config", "check", "--json"]);
+    run.never_says("s3cret");
+    let report = run.json();
+    assert_eq!(report["lease_s"], 90);
+    let migrations = &report["databases"][0]["migrations"];
+    assert_eq!(migrations["directory"], agent.home().join("project").display().to_string());
+    assert_eq!(migrations["admin_url"], "postgres://admin@127.0.0.1:1/shop");
+    assert_eq!(migrations["env"], serde_json::json!(["TOKEN"]));
+    assert!(warnings(&report).iter().any(|warning| warning.contains("the migrations of a are not there")), "{report}");
+    let run = agent.ok(&["config", "check"]);
+    run.never_says("s3cret");
+    for expected in
+        ["lease          1m 30s", "alembic in ", "needs SECRET_KEY", "fenced as postgres://admin@127.0.0.1:1/shop"]
+    {
+        assert!(run.stdout.contains(expected), "{expected:?}: {}", run.stdout);
+    }
+    assert!(run.stdout.contains("rehearsed at postgres://app@127.0.0.2:1/shop"), "{}", run.stdout);
+}
+
+#[test]
 fn an_address_from_the_environment_may_end_with_a_newline_and_a_password_may_hold_anything() {
     let database = TestDatabase::new();
     let url = database.url();

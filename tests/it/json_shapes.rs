@@ -130,7 +130,10 @@ fn the_shapes_of_all_json_are_those_of_the_golden_files() {
 fn checked(agent: &Agent, lite: &TestFile) -> Value {
     let text = format!(
         "[database.lite]\nurl = \"{}\"\nschedule = {{ cron = \"@daily\" }}\nretention = {{ last = 1 }}
-         drill = {{ cron = \"@weekly\" }}\n[database.away]\nurl = \"sqlite:not-there.db\"",
+         drill = {{ cron = \"@weekly\" }}\n[database.away]\nurl = \"sqlite:not-there.db\"
+         [database.away.migrations]\nrunner = \"sql\"\ndirectory = \"m\"
+         [database.lite.migrations]\nrunner = \"alembic\"\ndirectory = \"m\"\nworkdir = \".\"
+         program = [\"a\"]\nenv = {{ A = \"b\" }}\npass_env = [\"C\"]\nrequired_env = [\"D\"]",
         lite.url()
     );
     std::fs::write(agent.home().join("all.toml"), text).unwrap();

@@ -33,5 +33,6 @@ mod store_faults;
 mod task_log_contract;
 mod worker_commands;
 mod worker_run;
+mod worker_demo;
 mod world;
 mod year;

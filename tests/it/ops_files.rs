@@ -9,6 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tests::agent::Agent;
 
+const RUNBOOKS: [&str; 3] =
+    ["ops/runbooks/restore.md", "ops/runbooks/backup-failed.md", "ops/runbooks/migration-stuck.md"];
+
+/// The programs whose calls are looked for.
+const PROGRAMS: [&str; 2] = ["backup-agent", "migrate-worker"];
+
 fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
@@ -59,7 +65,7 @@ fn anchor_of(heading: &str) -> String {
 
 #[test]
 fn runbooks_have_the_five_parts_and_their_links_lead_somewhere() {
-    for path in ["ops/runbooks/restore.md", "ops/runbooks/backup-failed.md"] {
+    for path in RUNBOOKS {
         let runbook = text(path);
         let parts: Vec<&str> = runbook.lines().filter_map(|line| line.strip_prefix("## ")).collect();
         assert_eq!(parts, ["Symptom", "Look", "Decide", "Do", "Check"], "{path}");
@@ -92,7 +98,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// The calls of backup-agent in the blocks and the `…` of a text, without the program's name.
+/// The calls of our programs in the blocks and the `…` of a text, each with the program's name first.
 fn calls(text: &str) -> Vec<Vec<String>> {
     let mut lines = Vec::new();
     for (at, part) in text.split("```").enumerate() {
@@ -103,25 +109,29 @@ fn calls(text: &str) -> Vec<Vec<String>> {
     }
     let call = |line: &str| {
         let all = words(line);
-        let at = all.iter().position(|word| word == "backup-agent" || word.ends_with("/backup-agent"))?;
-        Some(all[at + 1..].to_vec())
+        let name = |word: &String| word.rsplit('/').next().and_then(|name| PROGRAMS.into_iter().find(|it| *it == name));
+        let at = all.iter().position(|word| name(word).is_some())?;
+        Some([&[name(&all[at])?.to_owned()], &all[at + 1..]].concat())
     };
     lines.into_iter().filter_map(call).collect()
 }
 
 /// Whether the program's own parser takes the arguments: with `--help` behind them it looks at all, and does nothing.
-fn refusal(arguments: &[String]) -> Option<String> {
+fn refusal(call: &[String]) -> Option<String> {
+    let (program, arguments) = call.split_first().unwrap();
     let mut all = arguments.to_vec();
     all.push("--help".into());
-    let run = Agent::new().with_store(None).run(&all);
+    let agent = if program == "migrate-worker" { Agent::worker() } else { Agent::new() };
+    let run = agent.with_store(None).run(&all);
     // What is wrong before --help is said with code 2; a command that does not exist too.
-    (run.code != Some(0)).then(|| format!("{arguments:?}: {}", run.stderr.lines().next().unwrap_or_default()))
+    (run.code != Some(0)).then(|| format!("{call:?}: {}", run.stderr.lines().next().unwrap_or_default()))
 }
 
 #[test]
 fn every_command_in_the_runbooks_and_ops_files_is_one_the_program_takes() {
     let mut all = BTreeSet::new();
-    for path in ["ops/runbooks/restore.md", "ops/runbooks/backup-failed.md"] {
+    let of = |program: &str, arguments: Vec<String>| [vec![program.to_owned()], arguments].concat();
+    for path in RUNBOOKS {
         let found = calls(&text(path));
         assert!(found.len() > 10, "{path}: only {} commands were found", found.len());
         all.extend(found);
@@ -130,17 +140,19 @@ fn every_command_in_the_runbooks_and_ops_files_is_one_the_program_takes() {
         let description = alert["annotations"]["description"].as_str().unwrap();
         // As in `backup-agent history says …`: the first word is the command.
         if let Some((_, rest)) = description.split_once("backup-agent ") {
-            all.insert(vec![rest.split(' ').next().unwrap().to_owned()]);
+            all.insert(of("backup-agent", vec![rest.split(' ').next().unwrap().to_owned()]));
         }
     }
-    let unit = text("ops/systemd/holdfast-agent.service");
-    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/backup-agent ")).unwrap();
-    all.insert(words(start));
+    for unit in ["ops/systemd/holdfast-agent.service", "ops/systemd/holdfast-worker.service"] {
+        let unit = text(unit);
+        let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/")).unwrap();
+        all.insert(words(start));
+    }
     let compose = yaml("docker-compose.yml");
-    all.insert(strings(&compose["services"]["agent"]["command"]));
+    all.insert(of("backup-agent", strings(&compose["services"]["agent"]["command"])));
     let dockerfile = text("ops/Dockerfile");
     let command = dockerfile.lines().find_map(|line| line.strip_prefix("CMD [")).unwrap();
-    all.insert(strings(&serde_json::from_str(&format!("[{command}")).unwrap()));
+    all.insert(of("backup-agent", strings(&serde_json::from_str(&format!("[{command}")).unwrap())));
     assert!(dockerfile.contains("ENTRYPOINT [\"backup-agent\"]"));
     let refused: Vec<String> = all.iter().filter_map(|call| refusal(call)).collect();
     assert!(refused.is_empty(), "{} of {} are refused:\n{}", refused.len(), all.len(), refused.join("\n"));
@@ -153,11 +165,20 @@ fn strings(list: &Value) -> Vec<String> {
 #[test]
 fn the_parser_that_judges_the_runbooks_does_refuse() {
     let call = |line: &str| refusal(&words(line));
-    assert!(call("restore shop --at latest --into sqlite:x.db").is_none());
-    for wrong in ["restor shop", "restore shop --ad latest", "list --jsn", "list shop extra"] {
+    assert!(call("backup-agent restore shop --at latest --into sqlite:x.db").is_none());
+    assert!(call("migrate-worker apply shop --to -1").is_none());
+    for wrong in [
+        "backup-agent restor shop",
+        "backup-agent restore shop --ad latest",
+        "backup-agent list --jsn",
+        "backup-agent list shop extra",
+        "migrate-worker list",
+        "migrate-worker apply shop --two -1",
+    ] {
         assert!(call(wrong).is_some(), "{wrong}");
     }
     let text =
         "see `backup-agent list`\n\n```\nPGPASSWORD=x backup-agent show \"a b\"\n```\nbackup-agent is the program";
-    assert_eq!(calls(text), [vec!["list".to_owned()], vec!["show".to_owned(), "a b".to_owned()]]);
+    let expected: [&[&str]; 2] = [&["backup-agent", "list"], &["backup-agent", "show", "a b"]];
+    assert_eq!(calls(text), expected);
 }

@@ -1,6 +1,6 @@
 //! `backup-agent demo`
 
-mod shop;
+pub mod shop;
 
 use super::progress::Meter;
 use super::{Done, Global, put_line, text};

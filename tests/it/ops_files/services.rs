@@ -80,34 +80,48 @@ fn unit(text: &str) -> BTreeMap<String, Vec<(String, String)>> {
 }
 
 #[test]
-fn the_unit_is_one_systemd_takes() {
-    let path = "ops/systemd/holdfast-agent.service";
-    let sections = unit(&text(path));
-    assert_eq!(sections.keys().collect::<Vec<_>>(), ["Install", "Service", "Unit"]);
-    let of = |key: &str| {
-        let found: Vec<_> = sections["Service"].iter().filter(|(known, _)| known == key).collect();
-        assert!(found.len() == 1, "{key} stands {} times", found.len());
-        found[0].1.clone()
-    };
-    let fixed = [("Type", "notify"), ("User", "holdfast"), ("Restart", "on-failure"), ("StateDirectory", "holdfast")];
-    for (key, value) in fixed.into_iter().chain([("NoNewPrivileges", "yes"), ("ProtectSystem", "strict")]) {
-        assert_eq!(of(key), value, "{key}");
+fn the_units_are_ones_systemd_takes() {
+    for (name, of_program, fixed) in [
+        ("holdfast-agent", "backup-agent", [("Type", "notify"), ("RestartPreventExitStatus", "2")]),
+        ("holdfast-worker", "migrate-worker", [("Type", "exec"), ("KillMode", "mixed")]),
+    ] {
+        let path = format!("ops/systemd/{name}.service");
+        let sections = unit(&text(&path));
+        assert_eq!(sections.keys().collect::<Vec<_>>(), ["Install", "Service", "Unit"]);
+        let of = |key: &str| {
+            let found: Vec<_> = sections["Service"].iter().filter(|(known, _)| known == key).collect();
+            assert!(found.len() == 1, "{path}: {key} stands {} times", found.len());
+            found[0].1.clone()
+        };
+        let same = [("User", "holdfast"), ("Restart", "on-failure"), ("StateDirectory", "holdfast")];
+        let safe = [("NoNewPrivileges", "yes"), ("ProtectSystem", "strict")];
+        for (key, value) in fixed.into_iter().chain(same).chain(safe) {
+            assert_eq!(of(key), value, "{path}: {key}");
+        }
+        if of("Type") == "notify" {
+            assert!(of("WatchdogSec").parse::<u32>().unwrap() >= 60);
+            assert!(of("TimeoutStopSec").parse::<u32>().unwrap() > 30, "the agent itself has 30 s to stop");
+        }
+        assert!(of("ExecStart").starts_with(&format!("/usr/local/bin/{of_program} run ")));
+        systemd_takes(name, of_program);
     }
-    assert!(of("WatchdogSec").parse::<u32>().unwrap() >= 60);
-    assert!(of("TimeoutStopSec").parse::<u32>().unwrap() > 30, "the agent itself has 30 s to stop");
-    assert!(of("ExecStart").starts_with("/usr/local/bin/backup-agent run "));
-    // The judge that knows best, where it is there: own rules above hold everywhere.
-    if Command::new("systemd-analyze").arg("--version").output().is_ok() {
-        let folder = tempfile::tempdir().unwrap();
-        let copy = folder.path().join("holdfast-agent.service");
-        // The program need not be installed for its unit to be right.
-        let text = text(path).replace("/usr/local/bin/backup-agent", &program("backup-agent").display().to_string());
-        std::fs::write(&copy, text).unwrap();
-        let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&copy).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        let ours: Vec<&str> = said.lines().filter(|line| line.contains("holdfast")).collect();
-        assert!(output.status.success() && ours.is_empty(), "{said}");
+}
+
+/// The judge that knows best, where it is there: own rules hold everywhere.
+fn systemd_takes(name: &str, of_program: &str) {
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        return;
     }
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join(format!("{name}.service"));
+    // The program need not be installed for its unit to be right.
+    let there = program(of_program).display().to_string();
+    let text = text(&format!("ops/systemd/{name}.service")).replace(&format!("/usr/local/bin/{of_program}"), &there);
+    std::fs::write(&copy, text).unwrap();
+    let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&copy).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let ours: Vec<&str> = said.lines().filter(|line| line.contains("holdfast")).collect();
+    assert!(output.status.success() && ours.is_empty(), "{said}");
 }
 
 #[test]

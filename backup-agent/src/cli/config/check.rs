@@ -13,7 +13,7 @@ use crate::state::state_is_apart;
 use clap::Args;
 use futures_util::future::join_all;
 use jiff::{Timestamp, Zoned};
-use shared::config::Config;
+use shared::config::{Config, MigrationsConfig};
 use shared::connect;
 use shared::model::{DatabaseName, DatabaseUrl, Identity, TaskKind};
 use std::path::PathBuf;
@@ -43,6 +43,8 @@ pub(super) struct Report {
     pub(super) store_error: Option<String>,
     pub(super) state: String,
     pub(super) spool: PathBuf,
+    /// How long a task is held without a sign of life.
+    pub(super) lease: Duration,
     pub(super) policies: Policies,
     pub(super) databases: Vec<DatabaseReport>,
     pub(super) prune: Runs,
@@ -61,6 +63,19 @@ pub(super) struct DatabaseReport {
     pub(super) drills: Option<Runs>,
     /// What retention says of the backups there are; none where there is no retention or they could not be read.
     pub(super) verdicts: Option<Vec<Verdict>>,
+    /// How it is migrated, where it is.
+    pub(super) migrations: Option<MigrationsReport>,
+}
+
+/// How a database is migrated. Of the tool's variables only the names: values may be secrets.
+pub(super) struct MigrationsReport {
+    pub(super) section: MigrationsConfig,
+    /// Absolute.
+    pub(super) directory: PathBuf,
+    /// As whom the database is fenced, without a password; none where that is the application's role.
+    pub(super) admin_url: Option<DatabaseUrl>,
+    /// Where it is rehearsed, without a password; none where that is beside it.
+    pub(super) scratch_url: Option<DatabaseUrl>,
 }
 
 /// The next runs of a schedule.
@@ -122,7 +137,8 @@ async fn report(config: &Config, global: &Global) -> Result<Report, Error> {
             (Some(repository), Some(_)) => Some(verdicts(repository, &name, &policy, now).await?),
             _ => None,
         };
-        databases.push(database(name, url, policy, identity, verdicts, now));
+        let migrations = migrations(config, &name)?;
+        databases.push(DatabaseReport { migrations, ..database(name, url, policy, identity, verdicts, now) });
     }
     warnings.extend(warnings_of(&databases, &policies));
     let prune = Runs::of(&policies.prune.schedule, &schedule_name(TaskKind::Prune, None), now);
@@ -132,6 +148,7 @@ async fn report(config: &Config, global: &Global) -> Result<Report, Error> {
         store_error,
         state: state.to_string(),
         spool: config.spool(),
+        lease: config.lease(),
         policies,
         databases,
         prune,
@@ -150,13 +167,22 @@ fn database(
     let runs = |kind, schedule| Runs::of(schedule, &schedule_name(kind, Some(&name)), now);
     let backups = policy.schedule.as_ref().map(|schedule| runs(TaskKind::Backup, schedule));
     let drills = policy.drill_schedule().map(|schedule| runs(TaskKind::Drill, schedule));
-    DatabaseReport { name, url, policy, identity, backups, drills, verdicts }
+    DatabaseReport { name, url, policy, identity, backups, drills, verdicts, migrations: None }
+}
+
+fn migrations(config: &Config, name: &DatabaseName) -> Result<Option<MigrationsReport>, Error> {
+    let section = config.databases.get(name).and_then(|database| database.migrations.clone());
+    let Some(section) = section else { return Ok(None) };
+    let directory = config.base.join(&section.directory);
+    let (admin_url, scratch_url) = (config.admin_url(name)?, config.scratch_url(name)?);
+    Ok(Some(MigrationsReport { section, directory, admin_url, scratch_url }))
 }
 
 fn urls(config: &Config) -> Result<Vec<(DatabaseName, DatabaseUrl)>, Error> {
     let mut urls = Vec::new();
     for name in config.databases.keys() {
         config.scratch_url(name)?;
+        config.admin_url(name)?;
         if let Some(url) = config.database_url(name)? {
             urls.push((name.clone(), url));
         }
@@ -207,6 +233,9 @@ fn warnings_of(databases: &[DatabaseReport], policies: &Policies) -> Vec<String>
                 "{} and {name} are one database; each has its own backups, and they are never made at the same time",
                 other.name
             ));
+        }
+        if let Some(migrations) = database.migrations.as_ref().filter(|migrations| !migrations.directory.is_dir()) {
+            warnings.push(format!("the migrations of {name} are not there: {}", migrations.directory.display()));
         }
         if database.policy.retention.is_some() && database.policy.schedule.is_none() {
             warnings.push(format!("{name} has retention, but no schedule: the agent makes no backups of it"));

@@ -1,12 +1,12 @@
 //! What `config check` found, for people and for programs.
 
 use super::super::put_line;
-use super::check::{DatabaseReport, Report, Runs};
+use super::check::{DatabaseReport, MigrationsReport, Report, Runs};
 use crate::policy::DrillPolicy;
 use crate::retention::Verdict;
 use jiff::Zoned;
 use serde_json::{Value, json};
-use shared::config::Time;
+use shared::config::{RunnerKind, Time};
 use std::time::Duration;
 
 /// Prints the report to stdout, for people.
@@ -20,6 +20,7 @@ pub(super) fn text(report: &Report) {
     }
     line("state", &report.state);
     line("spool", &report.spool.display().to_string());
+    line("lease", &Time(report.lease).to_string());
     let listen = policies.listen.map_or("nowhere".into(), |listen| listen.to_string());
     let (parallel, deadline) = (policies.parallel, Time(policies.deadline));
     line("agent", &format!("{parallel} at once, each ended after {deadline}; answers on {listen}"));
@@ -57,6 +58,30 @@ fn print_database(database: &DatabaseReport, is_store_unread: bool) {
     } else if database.policy.retention.is_some() && is_store_unread {
         line("", "what it would keep is not known: the store was not read");
     }
+    if let Some(migrations) = &database.migrations {
+        print_migrations(migrations);
+    }
+}
+
+fn print_migrations(migrations: &MigrationsReport) {
+    let section = &migrations.section;
+    let what = format!(
+        "{} in {}, ended after {}",
+        runner_word(section.runner),
+        migrations.directory.display(),
+        section.deadline
+    );
+    line("  migrations", &what);
+    let needed = section.required_env.join(", ");
+    if !needed.is_empty() {
+        line("", &format!("needs {needed}"));
+    }
+    if let Some(url) = &migrations.admin_url {
+        line("", &format!("fenced as {url}"));
+    }
+    if let Some(url) = &migrations.scratch_url {
+        line("", &format!("rehearsed at {url}"));
+    }
 }
 
 fn print_runs(runs: &Runs, what: &str) {
@@ -82,6 +107,7 @@ pub(super) fn json(report: &Report) -> Value {
         "store_error": report.store_error,
         "state": report.state,
         "spool": report.spool,
+        "lease_s": report.lease.as_secs(),
         "agent": {
             "parallel": policies.parallel,
             "deadline_s": policies.deadline.as_secs(),
@@ -121,6 +147,30 @@ fn database_json(database: &DatabaseReport) -> Value {
         "next_drills": next(drills),
         "retention": database.policy.retention.as_ref().map(ToString::to_string),
         "backups": verdicts.map(|verdict| verdict_json(database, verdict)).collect::<Vec<_>>(),
+        "migrations": database.migrations.as_ref().map(migrations_json),
+    })
+}
+
+fn runner_word(runner: RunnerKind) -> &'static str {
+    match runner {
+        RunnerKind::Sql => "sql",
+        RunnerKind::Alembic => "alembic",
+    }
+}
+
+fn migrations_json(migrations: &MigrationsReport) -> Value {
+    let section = &migrations.section;
+    json!({
+        "runner": runner_word(section.runner),
+        "directory": migrations.directory,
+        "workdir": section.workdir,
+        "program": section.program.clone().unwrap_or_default(),
+        "env": section.env.keys().collect::<Vec<_>>(),
+        "pass_env": section.pass_env,
+        "required_env": section.required_env,
+        "deadline_s": section.deadline.0.as_secs(),
+        "admin_url": migrations.admin_url.as_ref().map(ToString::to_string),
+        "scratch_url": migrations.scratch_url.as_ref().map(ToString::to_string),
     })
 }
 

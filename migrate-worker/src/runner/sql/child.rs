@@ -4,7 +4,7 @@ use super::{TABLE, URL_VARIABLE, applicable, read};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, Migrator};
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection};
 use std::collections::BTreeSet;
@@ -51,11 +51,20 @@ pub async fn run(args: SqlRunner) -> ExitCode {
 
 /// An error with its causes, without those it repeats itself.
 fn told(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
+    let text = error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
         "" => cause,
         said if said.contains(&cause) => text,
         said => format!("{said}: {cause}"),
-    })
+    });
+    match error.chain().find_map(line_of_server) {
+        Some(line) => text.replace(&format!(" at line {line}"), ""),
+        None => text,
+    }
+}
+
+/// The line of PostgreSQL's own source that sqlx puts into its text, where everybody takes it for one of the migration.
+fn line_of_server(cause: &(dyn std::error::Error + 'static)) -> Option<usize> {
+    cause.downcast_ref::<sqlx::Error>()?.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?.line()
 }
 
 async fn work(args: &SqlRunner) -> Result<()> {
