@@ -127,7 +127,7 @@ impl Effects {
         compare::compare(before, after, own_tables)
     }
 
-    /// The data found nowhere any more; tables first by name, then columns in their order.
+    /// The data found nowhere any more, by table as it was called before; its rows first, then its columns.
     pub fn losses(&self) -> Vec<Loss> {
         self.losses.clone()
     }
