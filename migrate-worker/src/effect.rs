@@ -110,6 +110,16 @@ pub struct TableEffect {
     pub rows_lost: u64,
 }
 
+impl TableEffect {
+    fn nothing_happened(&self) -> bool {
+        self.fate == Fate::Kept
+            && self.renamed_to.is_none()
+            && self.rows_before == self.rows_after
+            && !self.rewritten
+            && self.columns.is_empty()
+    }
+}
+
 /// What a migration did to the rows of a database. The tool's own tables are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Effects {
@@ -127,7 +137,7 @@ impl Effects {
         compare::compare(before, after, own_tables)
     }
 
-    /// The data found nowhere any more; tables first by name, then columns in their order.
+    /// The data found nowhere any more, by table as it was called before; its rows first, then its columns.
     pub fn losses(&self) -> Vec<Loss> {
         self.losses.clone()
     }

@@ -1,5 +1,6 @@
 //! The comparison: which table is which, what went, what came, and what of it is found again.
 
+use super::names;
 use super::search::{self, Amount, Found, Pile};
 use super::{ColumnChange, ColumnEffect, Effects, Fate, Loss, TableEffect};
 use shared::model::{ColumnProfile, Profile, TableProfile};
@@ -31,16 +32,8 @@ pub(super) fn compare(before: &Profile, after: &Profile, own: &[String]) -> Effe
     find_columns(&mut pairs, &mut gains);
     let losses = pairs.iter().flat_map(Pair::losses).collect();
     let effects: Vec<TableEffect> = pairs.iter().map(Pair::effect).collect();
-    let (unchanged, tables): (Vec<_>, Vec<_>) = effects.into_iter().partition(nothing_happened);
+    let (unchanged, tables): (Vec<_>, Vec<_>) = effects.into_iter().partition(TableEffect::nothing_happened);
     Effects { tables, unchanged: unchanged.len(), losses }
-}
-
-fn nothing_happened(effect: &TableEffect) -> bool {
-    effect.fate == Fate::Kept
-        && effect.renamed_to.is_none()
-        && effect.rows_before == effect.rows_after
-        && !effect.rewritten
-        && effect.columns.is_empty()
 }
 
 /// Pairs tables by identity, then by name; in the order of the names before.
@@ -276,7 +269,10 @@ impl<'a> Pair<'a> {
         });
         match twin {
             Some(twin) if renamed.insert(twin.name.clone()) => ColumnChange::Renamed { to: twin.name.clone() },
-            _ => ColumnChange::Dropped { values: c.values, found_in: found_in.map(|place| told(place, new_name)) },
+            _ => ColumnChange::Dropped {
+                values: c.values,
+                found_in: found_in.map(|place| names::place(place, new_name)),
+            },
         }
     }
 
@@ -290,16 +286,11 @@ impl<'a> Pair<'a> {
         match gone.filter(|gone| gone.why == "emptied") {
             Some(gone) => list.push(ColumnChange::Emptied {
                 values: gone.amount.values,
-                found_in: gone.found_in.as_ref().map(|place| told(place, home)),
+                found_in: gone.found_in.as_ref().map(|place| names::place(place, home)),
             }),
             None if same_rows && (c.values, c.sum) != (still.values, still.sum) => list.push(ColumnChange::Changed),
             None => {}
         }
         list
     }
-}
-
-fn told((table, column): &(String, String), home: &str) -> String {
-    let column = super::names::column(column);
-    if table == home { column } else { format!("{}.{column}", super::shown(table)) }
 }

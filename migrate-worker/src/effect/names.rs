@@ -36,6 +36,12 @@ pub(super) fn column(name: &str) -> String {
     if simple { name.to_owned() } else { quoted(name) }
 }
 
+/// A column of a table, without the table where that is `home`.
+pub(super) fn place((table, name): &(String, String), home: &str) -> String {
+    let name = column(name);
+    if table == home { name } else { format!("{}.{name}", shown(table)) }
+}
+
 /// One name in double quotes.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

@@ -131,10 +131,11 @@ fn pieces(units: &[Unit], tables: &[TableProfile], server: u32) -> VecDeque<Piec
 }
 
 /// One row of one text: the number of rows, then for each column the number of values and both sums, which fit into
-/// 128 bits.
+/// 128 bits. The second sum is that of the hashes' hashes, so that a value is read and written as text only once.
 fn query(unit: &Unit, leaf: &Table, columns: &[ColumnProfile], server: u32) -> String {
+    let mut hashes = vec!["1".to_owned()];
     let mut wanted = vec!["count(*)::text".to_owned()];
-    for column in columns {
+    for (at, column) in columns.iter().enumerate() {
         let name = ident(&column.name);
         let text = match column.kind.as_str() {
             // The hexadecimal form of a large one would not fit into a text.
@@ -144,14 +145,17 @@ fn query(unit: &Unit, leaf: &Table, columns: &[ColumnProfile], server: u32) -> S
             }
             _ => format!("{name}::text"),
         };
-        wanted.push(format!("count({name})::text"));
-        for seed in [0, 1] {
-            // By bytes: a collation of the column may hold different texts for equal.
-            wanted.push(format!("coalesce(sum(hashtextextended(({text}) COLLATE \"C\", {seed})), 0)::text"));
-        }
+        // By bytes: a collation of the column may hold different texts for equal.
+        hashes.push(format!("hashtextextended(({text}) COLLATE \"C\", 0) AS h{at}"));
+        wanted.push(format!("count(h{at})::text"));
+        wanted.push(format!("coalesce(sum(h{at}), 0)::text"));
+        wanted.push(format!("coalesce(sum(hashint8extended(h{at}, 1)), 0)::text"));
     }
+    let (hashes, wanted) = (hashes.join(", "), wanted.join(", "));
     let condition = unit.table.config.clone().unwrap_or_default();
-    format!("SELECT array_to_string(ARRAY[{}], ' ') FROM ONLY {} {condition}", wanted.join(", "), leaf.sql())
+    // OFFSET 0 keeps the planner from writing each hash into all places that use it.
+    let rows = format!("SELECT {hashes} FROM ONLY {} {condition} OFFSET 0", leaf.sql());
+    format!("SELECT array_to_string(ARRAY[{wanted}], ' ') FROM ({rows}) AS hashed")
 }
 
 /// One session that sums up pieces until there are none left.
