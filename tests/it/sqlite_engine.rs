@@ -1,6 +1,7 @@
 //! The SQLite engine against real files: what goes round, what is refused, what stays behind.
 
 mod bad_input;
+mod changing;
 mod content;
 mod live;
 mod mutations;

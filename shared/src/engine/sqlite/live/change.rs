@@ -152,20 +152,9 @@ impl Files {
         }
     }
 
-    /// WAL: the copy is made anew until nobody wrote between its making and the lock; the lock is then kept.
+    /// WAL: the lock is taken, and kept. A copy that somebody wrote behind meanwhile is made anew under it: beside a
+    /// writer that never pauses no copy made before the lock would ever be the newest.
     fn locked(&self, ready: Ready, orders: &Orders) {
-        let begun = Instant::now();
-        let mut ready = Some(ready);
-        while let Some(answer) = ready.take() {
-            match self.locked_once(answer, orders, begun) {
-                Some(again) => ready = Some(again),
-                None => return,
-            }
-        }
-    }
-
-    /// One try; returns the answer's place when somebody wrote in between.
-    fn locked_once(&self, ready: Ready, orders: &Orders, begun: Instant) -> Option<Ready> {
         let prepared = || -> Result<_, EngineError> {
             let watch = self.open_live()?;
             let version = self.copied_at(&watch)?;
@@ -173,42 +162,32 @@ impl Files {
         };
         let (watch, version, source, mut live) = match prepared() {
             Ok(prepared) => prepared,
-            Err(error) => {
-                drop(ready.send(Err(error)));
-                return None;
-            }
+            Err(error) => return drop(ready.send(Err(error))),
         };
         let locked = Backup::new(&source, &mut live).map_err(|error| self.wrong(error)).and_then(|backup| {
             self.lock_for(&backup)?;
-            Ok(backup)
+            let since = Instant::now();
+            if self.version(&watch)? != version {
+                self.copy_again(&watch)?;
+            }
+            Ok((backup, since))
         });
-        let since = Instant::now();
-        let backup = match locked.and_then(|backup| Ok((self.version(&watch)? == version, backup))) {
-            Ok((true, backup)) => backup,
-            Ok((false, _)) if begun.elapsed() < self.patience => return Some(ready),
-            Ok((false, _)) => {
-                drop(ready.send(Err(self.busy("others write without a pause"))));
-                return None;
-            }
-            Err(error) => {
-                drop(ready.send(Err(error)));
-                return None;
-            }
+        let (backup, since) = match locked {
+            Ok(locked) => locked,
+            Err(error) => return drop(ready.send(Err(error))),
         };
         if ready.send(Ok(Some(since))).is_err() {
-            return None;
+            return;
         }
         while let Ok(order) = orders.recv() {
             match order {
                 Order::Hold(answer) => drop(answer.send(Ok(Held::Yes))),
                 Order::Commit(answer) => {
                     let done = self.finish(backup);
-                    drop(answer.send(done));
-                    return None;
+                    return drop(answer.send(done));
                 }
             }
         }
-        None
     }
 
     /// WAL: others write until the change is held; then their having written is seen.
@@ -278,6 +257,14 @@ impl Files {
         copied.and(ended).map_err(|error| sql_error(&self.copy, error))?;
         target.close().map_err(|(_, error)| sql_error(&self.copy, error))?;
         Ok(version)
+    }
+
+    /// Copies the live database, which nobody can write to now, over the copy.
+    fn copy_again(&self, watch: &Connection) -> Result<(), EngineError> {
+        let wrong = |error| sql_error(&self.copy, error);
+        let mut target = open_to_write(&self.copy).map_err(wrong)?;
+        Backup::new(watch, &mut target).and_then(|backup| run_to_end(&backup)).map_err(wrong)?;
+        target.close().map_err(|(_, error)| wrong(error))
     }
 
     /// Removes the copy of an earlier try.
