@@ -32,7 +32,7 @@ mod store_contract;
 mod store_faults;
 mod task_log_contract;
 mod worker_commands;
-mod worker_run;
 mod worker_demo;
+mod worker_run;
 mod world;
 mod year;

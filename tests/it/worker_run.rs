@@ -110,7 +110,7 @@ fn a_worker_that_is_told_to_end_leaves_what_it_has_not_begun_to_the_next() {
 /// A migration of `shop` during which somebody else changes its schema.
 fn stuck() -> (Agent, String) {
     let agent = world();
-    let apply = agent.start_and_stop_at("promote: before the live database is locked", &["apply", "shop"]);
+    let apply = agent.start_and_stop_at("promote: a copy is made", &["apply", "shop"]);
     sqlite3(&shop(&agent), "CREATE TABLE intruder (a); INSERT INTO item (name) VALUES ('three')").unwrap();
     apply.signal("CONT");
     let run = apply.wait().expect_code(5);

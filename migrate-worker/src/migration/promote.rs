@@ -71,6 +71,7 @@ async fn begin(site: &Site, live: &SqliteLive, until: Until) -> Result<(PathBuf,
     std::fs::create_dir_all(&folder).map_err(no_folder)?;
     let copy = folder.join(live.path().file_name().unwrap_or_default());
     let change = site.stop.or(live.begin(&copy, until, site.patience)).await?;
+    crash_point::reached("promote: a copy is made");
     let said = if change.blocked_since().is_some() {
         "taken; the application waits"
     } else {

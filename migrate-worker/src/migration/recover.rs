@@ -111,7 +111,7 @@ pub(super) async fn end_the_lost(site: &Site) -> Result<(), Halt> {
 fn lost_owners(site: &Site) -> Result<Vec<Begun>, Error> {
     let epoch = site.ledger.lease().epoch;
     let notes = site.ledger.notes().iter().filter(|note| note.step == step::BEGIN && note.epoch < epoch);
-    notes.map(|note| super::facts::read(note)).collect()
+    notes.map(super::facts::read).collect()
 }
 
 /// The commit was announced: the database shows whether it was made.

@@ -24,7 +24,7 @@ pub enum Live {
     /// A file.
     Sqlite(SqliteLive),
     /// A database of a server.
-    Postgres(PostgresLive),
+    Postgres(Box<PostgresLive>),
 }
 
 /// Everything one migration works with.
@@ -72,7 +72,7 @@ impl Site {
                     }
                     None => url.clone(),
                 };
-                Live::Postgres(PostgresLive::new(url.clone(), admin))
+                Live::Postgres(Box::new(PostgresLive::new(url.clone(), admin)))
             }
         })
     }

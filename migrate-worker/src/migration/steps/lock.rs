@@ -48,7 +48,7 @@ pub async fn lock(site: &mut Site) -> Result<Lock, Halt> {
             let lock = site.stop.or(live.lock(site.patience)).await?;
             // So that a successor, also on another host, can end exactly this session.
             site.ledger.done(step::LOCK, lock.holder()).await?;
-            Ok(Lock::Postgres { _lock: Watched(tokio::spawn(watch(live, lock, site.stopper.clone()))) })
+            Ok(Lock::Postgres { _lock: Watched(tokio::spawn(watch(*live, lock, site.stopper.clone()))) })
         }
     }
 }

@@ -32,7 +32,7 @@ enum Home {
     /// The folder that holds the file.
     Folder(PathBuf),
     /// The server's databases and the name of this one.
-    Server(PostgresLive, String),
+    Server(Box<PostgresLive>, String),
 }
 
 impl ScratchSite {
@@ -49,7 +49,7 @@ impl ScratchSite {
                 let server = scratch_server(site)?;
                 let name = PostgresLive::scratch_name(&public_name(site), "__reh_")?;
                 let url = DatabaseUrl::Postgres(server.with_database(&name));
-                let live = PostgresLive::new(server.clone(), server);
+                let live = Box::new(PostgresLive::new(server.clone(), server));
                 ScratchSite { engine: connect::engine(url.clone()), url, home: Home::Server(live, name) }
             }
         };
