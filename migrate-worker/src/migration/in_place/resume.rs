@@ -7,6 +7,7 @@ use crate::migration::facts::{Applying, BackedUp, Rehearsed, Scratch, heads, ste
 use crate::migration::halt::{Halt, Reason};
 use crate::migration::steps::{self, open_backup};
 use crate::migration::{Extent, Site, Success, go_locked};
+use shared::crash_point;
 use shared::engine::postgres::{FencePlan, FenceState, PostgresLive, SwapPlan};
 use shared::model::Phase;
 
@@ -80,6 +81,9 @@ async fn again(site: &mut Site, extent: Extent) -> Result<Success, Halt> {
 }
 
 async fn finish_unfencing(site: &Site, live: &PostgresLive, plan: &FencePlan) -> Result<(), Halt> {
+    if crash_point::is_off("unfence-on-resume") {
+        return Ok(());
+    }
     let unfenced = insist(site, async || live.unfence(plan).await).await;
     match unfenced {
         Ok(unfenced) => {
