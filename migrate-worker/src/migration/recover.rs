@@ -7,7 +7,7 @@ use super::steps::{self, open_backup};
 use super::{Extent, Live, Site, Success, conclude, go_locked, in_place};
 use crate::Error;
 use shared::crash_point;
-use shared::model::Phase;
+use shared::model::{Phase, TaskState};
 use shared::subprocess;
 use std::time::Duration;
 
@@ -16,7 +16,10 @@ pub async fn recover(site: &mut Site, extent: Extent) -> Result<Outcome, Error> 
     if let Some(outcome) = site.ledger.find::<Outcome>(step::OUTCOME, Phase::Done)?
         && !crash_point::is_off("outcome-replay")
     {
-        // Told before, but the record did not hear of it.
+        // Told before, but the record did not hear of it; nor, perhaps, was it tidied up.
+        if outcome.state != TaskState::Stuck {
+            steps::tidy(site).await;
+        }
         return Ok(outcome);
     }
     let ended = look_and_act(site, extent).await;
