@@ -79,7 +79,20 @@ impl Journal {
 
     /// Removes the file: the task has ended, and the record knows how.
     pub fn remove(self) -> io::Result<()> {
-        fs::remove_file(&self.path)
+        gone(fs::remove_file(&self.path))
+    }
+}
+
+/// Removes the journal of a task whose end the record knows, where its worker was lost before it could.
+pub fn discard(spool: &Path, job: &JobId) -> io::Result<()> {
+    gone(fs::remove_file(file_of(&spool.join(FOLDER), job)))
+}
+
+/// That a file is not there is what was wanted.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 

@@ -5,6 +5,7 @@ mod agent_faults;
 mod agent_run;
 mod bad_input;
 mod config_check;
+mod crash_matrix;
 mod crash_points;
 mod damage;
 mod effects;

@@ -107,6 +107,14 @@ impl Agent {
         running
     }
 
+    /// Starts the program so that it stops itself at the `number`-th point it reaches, from 1. Does not wait.
+    #[track_caller]
+    pub fn start_to_stop_at(&self, number: usize, arguments: &[&str]) -> Running {
+        let mut command = self.command(arguments);
+        command.env("HOLDFAST_STOP_AT_NUMBER", number.to_string());
+        self.spawn(command)
+    }
+
     /// Runs the program and asserts that it was killed at the first point of this label.
     #[track_caller]
     pub fn killed_at(&self, label: &str, arguments: &[&str]) -> Run {
@@ -237,15 +245,24 @@ impl Running {
     /// Waits until the program has stopped itself (SIGSTOP). Panics when it ends instead, or does not stop in time.
     #[track_caller]
     pub fn wait_until_stopped(&mut self) {
+        assert!(self.stops(), "{} ended without having stopped", self.arguments);
+    }
+
+    /// Waits until the program has stopped itself or has ended; tells whether it stopped.
+    #[track_caller]
+    pub fn stops(&mut self) -> bool {
         let is_stopped = |pid: u32| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
         };
         while !is_stopped(self.pid()) {
-            assert!(self.is_running(), "{} ended without having stopped", self.arguments);
+            if !self.is_running() {
+                return false;
+            }
             assert!(self.began.elapsed() < self.deadline, "{} did not stop in time", self.arguments);
             std::thread::sleep(Duration::from_millis(2));
         }
+        true
     }
 
     /// Kills the program (SIGKILL) and returns what it left.

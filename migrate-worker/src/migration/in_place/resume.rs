@@ -8,6 +8,7 @@ use crate::migration::halt::{Halt, Reason};
 use crate::migration::recover::Left;
 use crate::migration::steps::{self, open_backup};
 use crate::migration::{Site, Success};
+use shared::crash_point;
 use shared::engine::postgres::{FencePlan, FenceState, PostgresLive, SwapPlan};
 use shared::model::Phase;
 
@@ -76,6 +77,9 @@ fn noted(site: &Site) -> Result<Option<Noted>, Error> {
 }
 
 async fn finish_unfencing(site: &Site, live: &PostgresLive, plan: &FencePlan) -> Result<(), Halt> {
+    if crash_point::is_off("unfence-on-resume") {
+        return Ok(());
+    }
     let unfenced = insist(site, || Box::pin(live.unfence(plan))).await;
     match unfenced {
         Ok(unfenced) => {

@@ -1,0 +1,183 @@
+//! What is left after a fault and the recovery, judged without the product.
+
+use super::world::World;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use tests::postgres::dump_differences;
+use tests::sqlite::sqlite_differences;
+
+/// The two states that may be there in the end.
+#[derive(Debug, Clone)]
+pub struct Ends {
+    pub before: String,
+    /// None where the migration must never arrive.
+    pub after: Option<String>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default)]
+pub struct Verdict {
+    /// The record's word for the job; `none` where it knows of none.
+    pub outcome: String,
+    /// What must not be, a line each.
+    pub faults: Vec<String>,
+}
+
+/// Judges a world after the first recovery.
+pub fn judge(world: &World<'_>, ends: &Ends) -> Verdict {
+    let jobs = history(world);
+    let mut verdict = Verdict { outcome: outcome(&jobs), ..Verdict::default() };
+    let is_after = place(world, ends, &mut verdict);
+    if let Some(is_after) = is_after {
+        let agrees = match verdict.outcome.as_str() {
+            "succeeded" => is_after,
+            "restored" | "refused" | "none" => !is_after,
+            _ => false,
+        };
+        if !agrees {
+            let shown = if is_after { "AFTER" } else { "BEFORE" };
+            verdict.faults.push(format!("the record says {}, the database shows {shown}", verdict.outcome));
+        }
+    }
+    if world.scenario.is_postgres() {
+        server(world, &mut verdict);
+    } else {
+        lock_file(world, &mut verdict);
+    }
+    processes(world, &jobs, &mut verdict);
+    files(world, &mut verdict);
+    verdict
+}
+
+/// Whether the database shows AFTER; none where it shows neither.
+fn place(world: &World<'_>, ends: &Ends, verdict: &mut Verdict) -> Option<bool> {
+    let Ok(now) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.dump())) else {
+        verdict.faults.push("the database cannot be reached under its public name".into());
+        return None;
+    };
+    let differences = |other: &str| match world.scenario.is_postgres() {
+        true => dump_differences(other, &now),
+        false => sqlite_differences(other, &now),
+    };
+    let from_before = differences(&ends.before);
+    if from_before.is_empty() {
+        return Some(false);
+    }
+    match &ends.after {
+        Some(after) if differences(after).is_empty() => return Some(true),
+        _ => {}
+    }
+    verdict.faults.push(format!("the database is neither BEFORE nor AFTER: {}", from_before.join(" | ")));
+    None
+}
+
+/// The record of jobs, newest first.
+pub fn history(world: &World<'_>) -> Vec<Value> {
+    if !world.agent.home().join("holdfast-state.db").exists() {
+        return Vec::new();
+    }
+    let run = world.agent.ok(&["history", "--limit", "0", "--json"]);
+    run.json().as_array().unwrap().clone()
+}
+
+/// The jobs that were asked for in earnest, newest first.
+fn real(jobs: &[Value]) -> Vec<&Value> {
+    jobs.iter().filter(|job| job["spec"]["expected_from"].is_null()).collect()
+}
+
+fn outcome(jobs: &[Value]) -> String {
+    match real(jobs)[..] {
+        [] => "none".into(),
+        [job] => job["state"].as_str().unwrap().into(),
+        _ => panic!("more than one job was asked for: {jobs:?}"),
+    }
+}
+
+/// What a recovery that has nothing to do must leave as it is.
+pub fn settled(world: &World<'_>) -> (String, Vec<Value>) {
+    let jobs = history(world);
+    (world.dump(), real(&jobs).into_iter().cloned().collect())
+}
+
+fn server(world: &World<'_>, verdict: &mut Verdict) {
+    let server = world.bench.server().borrow();
+    let names = server.psql("postgres", "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1");
+    let failed: Vec<&str> = names.lines().filter(|name| name.starts_with("shop__failed_")).collect();
+    for name in names.lines().filter(|name| !["postgres", "shop"].contains(name) && !failed.contains(name)) {
+        verdict.faults.push(format!("the database {name} is left"));
+    }
+    let oid = server.psql("postgres", "SELECT oid FROM pg_database WHERE datname = 'shop'");
+    let is_swapped = oid != world.oid;
+    if is_swapped && verdict.outcome != "restored" {
+        verdict.faults.push(format!("{}, but another database bears the public name", verdict.outcome));
+    }
+    if is_swapped != (failed.len() == 1) || failed.len() > 1 {
+        verdict.faults.push(format!("failed databases: {failed:?}; whether shop was exchanged: {is_swapped}"));
+    }
+    // One transaction that failed leaves nothing: then there is nothing to exchange.
+    if is_swapped && world.scenario.kind == super::world::Kind::PostgresWhole {
+        verdict.faults.push("a database that was as before was exchanged for another one".into());
+    }
+    let locks = server.psql("postgres", "SELECT pid, objid FROM pg_locks WHERE locktype = 'advisory'");
+    let sessions = server.psql(
+        "postgres",
+        "SELECT pid, datname, application_name FROM pg_stat_activity WHERE application_name LIKE 'holdfast%'",
+    );
+    for (what, left) in [("lock", locks), ("session", sessions)] {
+        left.lines().for_each(|line| verdict.faults.push(format!("a {what} is left: {line}")));
+    }
+}
+
+fn lock_file(world: &World<'_>, verdict: &mut Verdict) {
+    let lock = world.agent.home().join("shop.db.holdfast-lock");
+    if lock.exists() && !Command::new("flock").args(["-n"]).arg(&lock).arg("true").status().unwrap().success() {
+        verdict.faults.push("the lock beside the file is held".into());
+    }
+}
+
+/// No process that works for a job of this world, or in its folders.
+fn processes(world: &World<'_>, jobs: &[Value], verdict: &mut Verdict) {
+    let tags: BTreeSet<String> =
+        jobs.iter().map(|job| format!("HOLDFAST_JOB={}", job["job_id"].as_str().unwrap())).collect();
+    for folder in std::fs::read_dir("/proc").unwrap().flatten() {
+        let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap_or_default();
+        let environment = String::from_utf8_lossy(&read("environ")).into_owned();
+        let is_tagged = environment.split('\0').any(|entry| tags.contains(entry));
+        let is_here = std::fs::read_link(folder.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(world.agent.home()));
+        if is_tagged || is_here {
+            let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
+            verdict.faults.push(format!("process {} is left: {command}", folder.file_name().display()));
+        }
+    }
+}
+
+fn files(world: &World<'_>, verdict: &mut Verdict) {
+    let home = world.agent.home();
+    for file in below(&home.join("holdfast-spool")) {
+        verdict.faults.push(format!("{} is left", file.strip_prefix(home).unwrap().display()));
+    }
+    let known = ["shop.db", "shop.db-wal", "shop.db-shm", "shop.db.holdfast-lock", "holdfast-state.db", "store"];
+    let known = known.iter().chain(&["holdfast-state.db-wal", "holdfast-state.db-shm", "holdfast.toml", "migrations"]);
+    let known: BTreeSet<&str> = known.chain(&["trace", "holdfast-spool"]).copied().collect();
+    for entry in std::fs::read_dir(home).unwrap().flatten() {
+        if !known.contains(entry.file_name().to_str().unwrap()) {
+            verdict.faults.push(format!("{} is left", entry.file_name().display()));
+        }
+    }
+}
+
+/// All files below a folder, and its folders of jobs.
+fn below(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() && folder.ends_with("holdfast-spool") {
+            found.extend(below(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}

@@ -1,0 +1,224 @@
+//! What a cell starts from: a database, its migrations, the program.
+
+use std::cell::{OnceCell, RefCell};
+use std::path::PathBuf;
+use tests::agent::{Agent, Run};
+use tests::postgres::pg_dump_text;
+use tests::private_postgres::PrivatePostgres;
+use tests::sqlite::{sqlite_dump_text, sqlite3};
+
+/// How the database takes a migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// SQLite in WAL mode.
+    SqliteWal,
+    /// SQLite with a rollback journal.
+    SqliteRollback,
+    /// PostgreSQL, one revision in one transaction.
+    PostgresWhole,
+    /// PostgreSQL, three revisions committed one by one, one of them without a transaction.
+    PostgresPieces,
+}
+
+/// A migration that is done, or one that passes its rehearsal and fails on the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Scenario {
+    pub kind: Kind,
+    pub fails_live: bool,
+}
+
+impl Scenario {
+    pub const ALL: [Scenario; 8] = [
+        Scenario { kind: Kind::SqliteWal, fails_live: false },
+        Scenario { kind: Kind::SqliteWal, fails_live: true },
+        Scenario { kind: Kind::SqliteRollback, fails_live: false },
+        Scenario { kind: Kind::SqliteRollback, fails_live: true },
+        Scenario { kind: Kind::PostgresWhole, fails_live: false },
+        Scenario { kind: Kind::PostgresWhole, fails_live: true },
+        Scenario { kind: Kind::PostgresPieces, fails_live: false },
+        Scenario { kind: Kind::PostgresPieces, fails_live: true },
+    ];
+
+    pub fn is_postgres(self) -> bool {
+        matches!(self.kind, Kind::PostgresWhole | Kind::PostgresPieces)
+    }
+
+    /// For the table and for messages.
+    pub fn name(self) -> String {
+        let kind = match self.kind {
+            Kind::SqliteWal => "SQLite (WAL)",
+            Kind::SqliteRollback => "SQLite (rollback journal)",
+            Kind::PostgresWhole => "PostgreSQL (one transaction)",
+            Kind::PostgresPieces => "PostgreSQL (piece by piece)",
+        };
+        format!("{kind}, {}", if self.fails_live { "fails live" } else { "good" })
+    }
+
+    /// The files of the migration; `pause_s` keeps the tool busy for about so long in every revision with a transaction.
+    fn files(self, pause_s: u32) -> Vec<(&'static str, String)> {
+        if !self.is_postgres() {
+            let rows = u64::from(pause_s) * 8_000_000;
+            let pause = match rows {
+                0 => String::new(),
+                _ => format!(
+                    "CREATE TABLE pause AS WITH RECURSIVE c (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < {rows})
+                     SELECT count(*) FROM c; DROP TABLE pause;\n"
+                ),
+            };
+            let guard = "CREATE TABLE guard (ok INTEGER CHECK (ok = 1));
+                INSERT INTO guard SELECT file NOT LIKE '%/apply/%' FROM pragma_database_list WHERE name = 'main';
+                DROP TABLE guard;\n";
+            let guard = if self.fails_live { guard } else { "" };
+            let fill = "INSERT INTO people SELECT id, 'person ' || id FROM t WHERE id < 50;
+                ALTER TABLE t ADD COLUMN note TEXT; UPDATE t SET note = 'n' || id WHERE id % 7 = 0;\n";
+            return vec![
+                ("1_people.sql", format!("CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT);\n{pause}")),
+                ("2_fill.sql", format!("{fill}{pause}{guard}")),
+            ];
+        }
+        let pause = if pause_s == 0 { String::new() } else { format!("SELECT pg_sleep({pause_s});\n") };
+        let guard = "DO $$ BEGIN IF current_database() LIKE '%\\_\\_mig\\_%' THEN RAISE EXCEPTION 'only live'; END IF; END $$;\n";
+        let guard = if self.fails_live { guard } else { "" };
+        let people = "CREATE TABLE people (id serial PRIMARY KEY, name text);\n";
+        let fill = "INSERT INTO people (name) SELECT 'person ' || id FROM t WHERE id < 50;
+            ALTER TABLE t ADD COLUMN note text; UPDATE t SET note = 'n' || id WHERE id % 7 = 0;\n";
+        match self.kind {
+            Kind::PostgresWhole => vec![("1_people.sql", format!("{people}{fill}{pause}{guard}"))],
+            _ => vec![
+                ("1_people.sql", format!("{people}{pause}")),
+                ("2_index.sql", "-- no-transaction\nCREATE INDEX CONCURRENTLY t_t ON t (t);\n".into()),
+                ("3_fill.sql", format!("{fill}{pause}{guard}")),
+            ],
+        }
+    }
+}
+
+/// What cells need that is made once: a server, if one is asked for.
+#[derive(Default)]
+pub struct Bench(OnceCell<RefCell<PrivatePostgres>>);
+
+impl Bench {
+    pub fn server(&self) -> &RefCell<PrivatePostgres> {
+        self.0.get_or_init(|| RefCell::new(PrivatePostgres::start()))
+    }
+}
+
+/// The database and the program of one cell.
+pub struct World<'a> {
+    pub scenario: Scenario,
+    pub agent: Agent,
+    pub bench: &'a Bench,
+    /// PostgreSQL's number of the database that is there in the beginning.
+    pub oid: String,
+}
+
+impl<'a> World<'a> {
+    /// A fresh one.
+    pub fn new(bench: &'a Bench, scenario: Scenario, pause_s: u32) -> Self {
+        let url = if scenario.is_postgres() { bench.server().borrow().url("shop") } else { "sqlite:shop.db".into() };
+        let agent = Agent::worker().with_config(&format!(
+            "[state]\nlease = \"3s\"\n\n[database.shop]\nurl = \"{url}\"\n\
+             migrations = {{ runner = \"sql\", directory = \"migrations\" }}\n"
+        ));
+        let folder = agent.home().join("migrations");
+        std::fs::create_dir(&folder).unwrap();
+        for (name, text) in scenario.files(pause_s) {
+            std::fs::write(folder.join(name), text).unwrap();
+        }
+        let mut world = World { scenario, agent, bench, oid: String::new() };
+        world.fill();
+        world
+    }
+
+    fn fill(&mut self) {
+        if self.scenario.is_postgres() {
+            let server = self.bench.server().borrow();
+            server.create("shop");
+            server.psql(
+                "shop",
+                "CREATE TABLE t (id serial PRIMARY KEY, t text); INSERT INTO t (t) SELECT md5(i::text) FROM generate_series(1, 300) i;
+                 CREATE TABLE other (id int, t_id int REFERENCES t)",
+            );
+            if self.scenario.kind == Kind::PostgresWhole {
+                // sqlx makes its table outside the transaction; an earlier migration would have left it.
+                server.psql("shop", SQLX_TABLE);
+            }
+            self.oid = server.psql("postgres", "SELECT oid FROM pg_database WHERE datname = 'shop'");
+            return;
+        }
+        let mode = if self.scenario.kind == Kind::SqliteWal { "wal" } else { "delete" };
+        let sql = format!(
+            "PRAGMA journal_mode = {mode}; CREATE TABLE t (id INTEGER PRIMARY KEY, t TEXT); CREATE TABLE other (x);
+             WITH RECURSIVE c (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 300)
+             INSERT INTO t SELECT i, 'text ' || i FROM c;"
+        );
+        sqlite3(&self.file(), &sql).unwrap();
+    }
+
+    /// The SQLite file.
+    pub fn file(&self) -> PathBuf {
+        self.agent.home().join("shop.db")
+    }
+
+    /// The file of the points reached.
+    pub fn trace(&self) -> PathBuf {
+        self.agent.home().join("trace")
+    }
+
+    /// The labels of the points reached, in order.
+    pub fn labels(&self) -> Vec<String> {
+        std::fs::read_to_string(self.trace()).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
+    /// What the database holds under its public name, by its own tools; without the times the tool notes.
+    pub fn dump(&self) -> String {
+        if self.scenario.is_postgres() {
+            return without_times(&pg_dump_text(&self.bench.server().borrow().url("shop")));
+        }
+        let text = sqlite_dump_text(&self.file());
+        let is_hash = |line: &str| line.len() >= 56 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let kept = text.lines().filter(|line| !line.starts_with("INSERT INTO _sqlx_migrations") && !is_hash(line));
+        let mut text: String = kept.flat_map(|line| [line, "\n"]).collect();
+        if text.contains("_sqlx_migrations") {
+            let query = "SELECT 'migration', version, success FROM _sqlx_migrations ORDER BY version";
+            text.push_str(&sqlite3(&self.file(), query).unwrap());
+        }
+        text
+    }
+
+    /// Lets a later worker finish or take back what an earlier one left; its own wish is refused.
+    pub fn recover(&self) -> Run {
+        self.agent.run(RECOVER)
+    }
+}
+
+const SQLX_TABLE: &str = "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL,
+    installed_on TIMESTAMPTZ NOT NULL DEFAULT now(), success BOOLEAN NOT NULL, checksum BYTEA NOT NULL,
+    execution_time BIGINT NOT NULL)";
+
+/// Recovers what was lost, then refuses a wish of its own: the database does not stand where that expects it.
+pub const RECOVER: &[&str] = &["apply", "shop", "--expected-from", "nowhere"];
+
+impl Drop for World<'_> {
+    fn drop(&mut self) {
+        if self.scenario.is_postgres() && !std::thread::panicking() {
+            self.bench.server().borrow().remove("shop");
+        }
+    }
+}
+
+/// Version and success of each migration are the tool's truth; when and how long is not.
+fn without_times(dump: &str) -> String {
+    let mut is_inside = false;
+    let line = |line: &str| -> String {
+        is_inside = line.starts_with("COPY public._sqlx_migrations ") || (is_inside && line != "\\.");
+        if is_inside && !line.starts_with("COPY ") {
+            let mut fields: Vec<&str> = line.split('\t').collect();
+            // installed_on, checksum, execution_time
+            [2, 4, 5].map(|at| fields[at] = "-");
+            return fields.join("\t") + "\n";
+        }
+        format!("{line}\n")
+    };
+    dump.lines().map(line).collect()
+}
