@@ -20,6 +20,7 @@ pub mod mutations;
 pub mod plain_tools;
 pub mod postgres;
 pub mod postgres_dump;
+pub mod private_postgres;
 pub mod s3;
 pub mod scripted_http;
 pub mod server;

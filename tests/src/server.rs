@@ -27,6 +27,8 @@ pub struct PrivateServer {
     server: Child,
     watchdog: Child,
     clients: PathBuf,
+    bin: PathBuf,
+    account: Option<Account>,
 }
 
 impl PrivateServer {
@@ -55,7 +57,7 @@ impl PrivateServer {
             match launch(&bin, &dir, account) {
                 Ok(server) => {
                     unfinished.keep();
-                    let started = Self { dir, port, server, watchdog, clients };
+                    let started = Self { dir, port, server, watchdog, clients, bin, account };
                     started.create_scram_user()?;
                     return Ok(started);
                 }
@@ -78,6 +80,24 @@ impl PrivateServer {
             ("HOLDFAST_TEST_PG_DATA", self.dir.join("data").display().to_string()),
             ("HOLDFAST_TEST_PG_BIN", self.clients.display().to_string()),
         ]
+    }
+
+    /// The port it listens on, on 127.0.0.1; the same after [`PrivateServer::start_again`].
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Stops the server as a power cut would: sessions end at once, nothing is written any more.
+    pub fn stop_immediately(&mut self) {
+        stop(&mut self.server);
+    }
+
+    /// Starts a server that was stopped again, on the same data and port.
+    pub fn start_again(&mut self) -> Result<()> {
+        // What the stopped one left would be taken for the state of the new one.
+        let _ = std::fs::remove_file(self.dir.join("data/postmaster.pid"));
+        self.server = launch(&self.bin, &self.dir, self.account)?;
+        Ok(())
     }
 
     fn create_scram_user(&self) -> Result<()> {
