@@ -9,6 +9,7 @@ mod lock;
 
 pub use change::{Change, Held, Until};
 pub use lock::SqliteLock;
+pub(super) use holders::holders;
 
 use super::blocking;
 use super::open::existing_file;
