@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::migration::halt::{Halt, Reason};
 use crate::migration::site::Site;
-use crate::runner::{Route, ToolRun};
+use crate::runner::{Route, ToolRun, last_words};
 use shared::model::DatabaseUrl;
 use shared::task_log::TaskLogError;
 
@@ -25,19 +25,13 @@ pub async fn run_tool(site: &Site, url: &DatabaseUrl, route: &Route, step: &str)
 
 /// What is wrong with a run, judged by how it ended; where the database stands is judged apart.
 pub fn judge(tool: &str, run: &ToolRun) -> Option<Reason> {
-    let said = last_words(&run.output);
-    let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+    // Cut to what fits into a sentence.
+    let said: String = last_words(&run.output).chars().take(300).collect();
     let why = match (run.exit, &run.ended_early) {
-        (_, Some(why)) => format!("{tool} was ended: {why}{said}"),
+        (_, Some(why)) => format!("{tool} was ended: {why}: {said}"),
         (Some(0), None) => return None,
-        (Some(code), None) => format!("{tool} ended with exit code {code}{said}"),
-        (None, None) => format!("{tool} was ended by a signal{said}"),
+        (Some(code), None) => format!("{tool} ended with exit code {code}: {said}"),
+        (None, None) => format!("{tool} was ended by a signal: {said}"),
     };
     Some(Reason::new(why))
-}
-
-/// The last line that is not empty, cut to what fits into a sentence.
-fn last_words(output: &str) -> String {
-    let line = output.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
-    line.chars().take(300).collect()
 }

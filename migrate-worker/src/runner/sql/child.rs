@@ -4,7 +4,7 @@ use super::{TABLE, URL_VARIABLE, applicable, read};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, Migrator};
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection};
 use std::collections::BTreeSet;
@@ -51,6 +51,15 @@ pub async fn run(args: SqlRunner) -> ExitCode {
 
 /// An error with its causes, without those it repeats itself.
 fn told(error: &anyhow::Error) -> String {
+    let text = causes(error);
+    let database = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>()?.as_database_error());
+    let Some(postgres) = database.and_then(|error| error.try_downcast_ref::<PgDatabaseError>()) else { return text };
+    // The line is one of the server's own source, and people look for it in their files.
+    let text = postgres.line().map_or(text.clone(), |line| text.replace(&format!(" at line {line}"), ""));
+    postgres.detail().map_or(text.clone(), |detail| format!("{text} ({detail})")).replace('\n', " ")
+}
+
+fn causes(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
         "" => cause,
         said if said.contains(&cause) => text,
