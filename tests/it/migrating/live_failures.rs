@@ -9,6 +9,9 @@ const ONLY_LIVE: &str = "DO $$ BEGIN
     IF current_database() LIKE '%\\_\\_mig\\_%' THEN RAISE EXCEPTION 'this happens to the real one only'; END IF;
 END $$;";
 
+/// A first one, so that the tool's own table is there: a runner may make it before anything else.
+const GOOD: &str = "CREATE TABLE good (x int);";
+
 #[test]
 fn on_sqlite_a_failure_at_the_end_leaves_the_database_as_it_was() {
     let file = orders(50);
@@ -35,7 +38,9 @@ fn on_postgresql_nothing_is_restored_where_nothing_is_left_and_the_backup_swappe
     let server = PrivatePostgres::start();
     server.create("shop");
     server.psql("shop", "CREATE TABLE orders (id serial PRIMARY KEY, note text); INSERT INTO orders (note) SELECT 'note ' || i FROM generate_series(1, 500) i");
-    let shop = Shop::sql(&server.url("shop"), &[("1_fails.sql", &format!("UPDATE orders SET note = 'x' || note; {ONLY_LIVE}"))]);
+    let shop = Shop::sql(&server.url("shop"), &[("1_good.sql", GOOD)]);
+    shop.apply(&[], "succeeded");
+    shop.add("2_fails.sql", &format!("UPDATE orders SET note = 'x' || note; {ONLY_LIVE}"));
     let oid = || server.psql("postgres", "SELECT oid FROM pg_database WHERE datname = 'shop'");
     let (before, same) = (pg_dump_text(&server.url("shop")), oid());
 
@@ -45,8 +50,8 @@ fn on_postgresql_nothing_is_restored_where_nothing_is_left_and_the_backup_swappe
     assert_eq!((server.databases("shop"), oid()), (vec!["shop".to_owned()], same.clone()));
 
     // The first of two is committed before the second fails.
-    shop.add("1_fails.sql", "UPDATE orders SET note = 'x' || note; CREATE TABLE half (x int);");
-    shop.add("2_fails.sql", ONLY_LIVE);
+    shop.add("2_fails.sql", "UPDATE orders SET note = 'x' || note; CREATE TABLE half (x int);");
+    shop.add("3_fails.sql", ONLY_LIVE);
     let run = shop.apply(&[], "restored");
     says(&run, &["this happens to the real one only", "took its place; the failed database is kept as shop__failed_"]);
     assert_eq!(pg_dump_text(&server.url("shop")), before, "two transactions: the backup took the database's place");
@@ -57,8 +62,8 @@ fn on_postgresql_nothing_is_restored_where_nothing_is_left_and_the_backup_swappe
     assert_eq!(failed, "f", "the failed database is closed");
 
     // And then the mended one goes through.
-    shop.add("2_fails.sql", "CREATE TABLE whole (x int);");
-    says(&shop.apply(&[], "succeeded"), &["it stands at 2", "nobody could connect for"]);
+    shop.add("3_fails.sql", "CREATE TABLE whole (x int);");
+    says(&shop.apply(&[], "succeeded"), &["it stands at 3", "nobody could connect for"]);
     assert_eq!(server.psql("shop", "SELECT count(*) FROM orders WHERE note LIKE 'xnote %'"), "500");
 }
 
@@ -70,8 +75,10 @@ fn on_postgresql_a_statement_whose_client_was_killed_never_commits() {
     // Outside of a transaction, and told not to look whether its client is still there.
     let late = "-- no-transaction
         SET client_connection_check_interval = 0; CREATE TABLE late AS
-        SELECT pg_sleep(CASE WHEN current_database() LIKE '%\\_\\_mig\\_%' THEN 9 ELSE 0 END);";
-    let shop = Shop::sql_with(&server.url("shop"), "deadline = \"3s\"", &[("1_late.sql", late)]);
+        SELECT pg_sleep(CASE WHEN current_database() LIKE '%\\_\\_mig\\_%' THEN 9 ELSE 0 END)::text AS x;";
+    let shop = Shop::sql_with(&server.url("shop"), "deadline = \"3s\"", &[("1_good.sql", GOOD)]);
+    shop.apply(&[], "succeeded");
+    shop.add("2_late.sql", late);
     let before = pg_dump_text(&server.url("shop"));
     let run = shop.apply(&[], "restored");
     says(&run, &["it did not end within 3 s", "nothing of it was left"]);

@@ -8,7 +8,7 @@ fn on_sqlite_the_second_worker_is_refused_naming_the_first() {
     let file = orders(5);
     let files = [("1_more.sql", "CREATE TABLE more (x);")];
     let (first, second) = (Shop::sql(&file.url(), &files), Shop::sql(&file.url(), &files));
-    let stopped = first.agent.start_and_stop_at("promote: before the live database is locked", &["apply", "shop"]);
+    let stopped = first.agent.start_and_stop_at("promote: before the commit", &["apply", "shop"]);
     let run = second.apply(&[], "refused");
     says(&run, &["is being changed by job ", &format!("(process {})", stopped.pid()), "two records of tasks"]);
     stopped.signal("CONT");

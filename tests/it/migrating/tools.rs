@@ -84,7 +84,7 @@ fn a_daemon_that_a_tool_leaves_is_ended_before_it_writes() {
 #[test]
 fn a_tool_that_prints_without_end_is_cut_in_the_middle_and_needs_no_memory() {
     let print = "echo first words; yes 'a line of forty characters, again and again' | head -c 200000000; echo last words";
-    let (_, _, shop) = shop("", print);
+    let (_file, _, shop) = shop("", print);
     let run = shop.apply(&[], "succeeded");
     assert!(run.peak_rss_bytes < 200 << 20, "{} MiB", run.peak_rss_bytes >> 20);
     let id = shop.agent.json(&["history", "shop"])[0]["job_id"].as_str().unwrap().to_owned();
@@ -99,7 +99,7 @@ fn a_tool_that_prints_without_end_is_cut_in_the_middle_and_needs_no_memory() {
 fn a_secret_that_a_tool_prints_is_seen_nowhere() {
     const SECRET: &str = "sw0rdfish and more";
     let print = "echo \"the key is $SECRET_KEY\"; echo \"again $SECRET_KEY\" >&2; \"$alembic\" \"$@\"; echo $SECRET_KEY; exit 1";
-    let (_, _, mut shop) = shop("required_env = [\"SECRET_KEY\"]", print);
+    let (_file, _, mut shop) = shop("required_env = [\"SECRET_KEY\"]", print);
     shop.agent.set_env("SECRET_KEY", SECRET);
     shop.agent.set_env("HOLDFAST_LOG", "trace");
     let run = shop.apply(&[], "refused");
