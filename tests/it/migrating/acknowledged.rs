@@ -69,11 +69,13 @@ fn tell(product: &str, outcome: &str, phase: &Phase) {
     assert!(*before > 0 && *during > 0 && *after > 0, "{product} {outcome}: the application did not write all through");
 }
 
-/// Every acknowledged row must be among those found.
+/// Every row the application was told of must be among those found.
 #[track_caller]
-fn all_there(heard: &Heard, found: &str, what: &str) {
-    let found: BTreeSet<u64> = found.split_whitespace().map(|id| id.parse().unwrap()).collect();
-    let missing: Vec<u64> = heard.lock().unwrap().iter().map(|(id, _)| *id).filter(|id| !found.contains(id)).collect();
+fn all_there(heard: &Heard, ids: &dyn Fn() -> String, what: &str) {
+    // First what was heard, then the look: the application goes on.
+    let heard: Vec<u64> = heard.lock().unwrap().iter().map(|(id, _)| *id).collect();
+    let found: BTreeSet<u64> = ids().split_whitespace().map(|id| id.parse().unwrap()).collect();
+    let missing: Vec<u64> = heard.into_iter().filter(|id| !found.contains(id)).collect();
     assert_eq!(missing, Vec::<u64>::new(), "{what}: acknowledged rows are missing");
 }
 
@@ -146,7 +148,7 @@ fn through_all_outcomes(product: &str, url: &str, address: &str, heard: &Heard, 
     let run = |outcome: &str| {
         let (_, phase) = during(heard, || shop.apply(&[], outcome));
         tell(product, outcome, &phase);
-        all_there(heard, &ids(), &format!("{product} {outcome}"));
+        all_there(heard, ids, &format!("{product} {outcome}"));
     };
     run("succeeded");
     next(&revision("loses", "ALTER TABLE orders DROP COLUMN note"));
@@ -184,7 +186,7 @@ fn on_sqlite(journal: &str) {
     let ids = || file.sqlite3(".timeout 5000\nSELECT id FROM written");
     through_all_outcomes(&format!("SQLite ({journal})"), &file.url(), &address, &heard, &ids);
     application.stop();
-    all_there(&heard, &ids(), journal);
+    all_there(&heard, &ids, journal);
     assert_eq!(file.sqlite3("PRAGMA journal_mode; PRAGMA integrity_check"), format!("{journal}\nok\n"));
 }
 
@@ -238,5 +240,5 @@ fn on_postgresql_no_acknowledged_row_is_lost() {
     through_all_outcomes("PostgreSQL", &server.url("shop"), &address, &heard, &ids);
     stop.store(true, Ordering::Relaxed);
     writer.join().unwrap();
-    all_there(&heard, &ids(), "PostgreSQL");
+    all_there(&heard, &ids, "PostgreSQL");
 }

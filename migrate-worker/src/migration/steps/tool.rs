@@ -15,6 +15,11 @@ pub async fn run_tool(site: &Site, url: &DatabaseUrl, route: &Route, step: &str)
         (Some(code), None) => format!("{}\n[exit code {code}]\n", run.output),
         (None, None) => format!("{}\n[ended by a signal]\n", run.output),
     };
+    let text = match run.strays {
+        0 => text,
+        1 => format!("{text}[1 process it left running was ended]\n"),
+        number => format!("{text}[{number} processes it left running were ended]\n"),
+    };
     match site.ledger.record().put_output(site.ledger.lease(), step, &text).await {
         Ok(()) => {}
         Err(error @ TaskLogError::LeaseLost { .. }) => return Err(Error::from(error).into()),
