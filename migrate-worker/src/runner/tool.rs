@@ -73,16 +73,20 @@ pub(super) fn directory(what: &str, path: &Path) -> Result<(), RunnerError> {
     }
 }
 
-/// The line of a tool's output that says what went wrong: the error of Python's last traceback, else the last line that
-/// is not empty.
+/// The line of a tool's output that most likely says what went wrong: the error of Python's last traceback, else the last
+/// line that speaks of one, else the last.
 pub fn last_words(output: &str) -> &str {
     // Behind the error SQLAlchemy prints the statement, which may be long, and the address of a page.
     let of_python = output.rfind(TRACEBACK).and_then(|at| {
         let below = output[at..].lines().skip(1);
         below.map(str::trim_end).find(|line| !line.is_empty() && !line.starts_with([' ', '\t']))
     });
-    let last = || output.lines().rev().map(str::trim).find(|line| !line.is_empty());
-    of_python.or_else(last).unwrap_or("it said nothing")
+    let backwards = || output.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+    let speaks = |line: &&str| {
+        let line = line.to_ascii_lowercase();
+        line.contains("error") && !line.starts_with('(') || line.starts_with("failed")
+    };
+    of_python.or_else(|| backwards().find(speaks)).or_else(|| backwards().next()).unwrap_or("it said nothing")
 }
 
 /// Above the calls that led to an error, which are indented.
@@ -100,6 +104,7 @@ mod tests {
         assert_eq!(last_words(python), "sqlalchemy.exc.OperationalError: no such table");
         assert_eq!(last_words("one\n  two \n\n"), "two");
         assert_eq!(last_words("Traceback (most recent call last):\n  cut off"), "cut off");
+        assert_eq!(last_words("FAILED: Multiple head revisions\nbye"), "FAILED: Multiple head revisions");
         assert_eq!(last_words(" \n"), "it said nothing");
     }
 }

@@ -1,6 +1,6 @@
 //! Migrations that pass the rehearsal and fail on the database itself: it is as it was, proven.
 
-use super::{Shop, beside, orders, project, says};
+use super::{Shop, beside, orders, project, says, until};
 use tests::postgres::pg_dump_text;
 use tests::private_postgres::PrivatePostgres;
 
@@ -86,4 +86,24 @@ fn on_postgresql_a_statement_whose_client_was_killed_never_commits() {
     let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'holdfast-%' OR query LIKE '%late%' AND pid <> pg_backend_pid()";
     assert_eq!(server.psql("shop", sessions), "0", "the statement goes on without its client");
     assert_eq!(server.databases("shop"), ["shop"]);
+}
+
+#[test]
+fn whoever_is_told_to_end_in_the_middle_takes_back_what_has_begun() {
+    let server = PrivatePostgres::start();
+    server.create("shop");
+    server.psql("shop", "CREATE TABLE orders (id int); INSERT INTO orders VALUES (1)");
+    let long = "CREATE TABLE half AS SELECT pg_sleep(CASE WHEN current_database() LIKE '%\\_\\_mig\\_%' THEN 60 ELSE 0 END)::text AS x;";
+    let shop = Shop::sql(&server.url("shop"), &[("1_long.sql", long)]);
+    for signal in ["TERM", "HUP"] {
+        let before = pg_dump_text(&server.url("shop"));
+        let running = shop.agent.start(&["apply", "shop"]);
+        until("the tool works on the database", || {
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'shop\\_\\_mig\\_%' AND query LIKE 'CREATE TABLE half%'";
+            server.psql("postgres", sql) == "1"
+        });
+        running.signal(signal);
+        says(&shop.ended(running.wait(), "restored"), &["sql was ended: ", "shop is as it was"]);
+        assert_eq!(pg_dump_text(&server.url("shop")), before, "{signal}");
+    }
 }

@@ -4,12 +4,16 @@ use crate::Error;
 use crate::migration::halt::{Halt, Reason};
 use crate::migration::site::Site;
 use crate::runner::{Route, ToolRun, last_words};
+use backup_agent::stop::StopReason;
 use shared::model::DatabaseUrl;
 use shared::task_log::TaskLogError;
 
 /// Runs the tool on the database at `url`; its output goes into the record under `step`.
 pub async fn run_tool(site: &Site, url: &DatabaseUrl, route: &Route, step: &str) -> Result<ToolRun, Halt> {
     let run = site.runner.run(url, route, &site.call()?).await?;
+    if let Some(reason @ (StopReason::LeaseLost | StopReason::Shutdown)) = site.stop.reason() {
+        return Err(Error::Stopped(reason).into());
+    }
     let text = match (run.exit, &run.ended_early) {
         (_, Some(why)) => format!("{}\n[{why}]\n", run.output),
         (Some(code), None) => format!("{}\n[exit code {code}]\n", run.output),
@@ -29,7 +33,8 @@ pub async fn run_tool(site: &Site, url: &DatabaseUrl, route: &Route, step: &str)
 }
 
 /// What is wrong with a run, judged by how it ended; where the database stands is judged apart.
-pub fn judge(tool: &str, run: &ToolRun) -> Option<Reason> {
+pub fn judge(site: &Site, run: &ToolRun) -> Option<Reason> {
+    let tool = site.runner.name();
     // Cut to what fits into a sentence.
     let said: String = last_words(&run.output).chars().take(300).collect();
     let why = match (run.exit, &run.ended_early) {
@@ -38,5 +43,5 @@ pub fn judge(tool: &str, run: &ToolRun) -> Option<Reason> {
         (Some(code), None) => format!("{tool} ended with exit code {code}: {said}"),
         (None, None) => format!("{tool} was ended by a signal: {said}"),
     };
-    Some(Reason::new(why))
+    Some(Reason::new(why).with_hint(format!("migrate-worker output {} shows all it printed", site.ledger.job())))
 }
