@@ -15,6 +15,7 @@ pub use environment::Environment;
 pub use goal::{InvalidGoal, is_revision};
 pub use of::of;
 pub use route::route;
+pub use tool::last_words;
 
 use async_trait::async_trait;
 use backup_agent::stop::Stop;

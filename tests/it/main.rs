@@ -13,6 +13,7 @@ mod golden;
 mod history;
 mod http;
 mod json_shapes;
+mod migrating;
 mod mutations;
 mod notify;
 mod nth_call;

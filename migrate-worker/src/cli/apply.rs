@@ -18,6 +18,7 @@ use shared::model::{DatabaseName, NewTask, TaskKind, TaskState};
 use shared::task_log::{Claimed, TaskLog, TaskLogError, Wanted, Worker};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Migrates a database here and now: backed up, rehearsed, applied, verified; taken back where anything fails
 #[derive(Debug, Args)]
@@ -143,7 +144,7 @@ impl Here {
         Ok(())
     }
 
-    /// Does a task; Ctrl-C cancels it, which takes back what has begun.
+    /// Does a task; Ctrl-C, SIGTERM and a closed terminal cancel it, which takes back what has begun.
     pub async fn perform(&self, claimed: Claimed) -> Result<Outcome, Error> {
         self.work(claimed, None).await
     }
@@ -157,7 +158,7 @@ impl Here {
         let (stopper, stop) = stop::channel();
         let interrupted = stopper.clone();
         let listener = tokio::spawn(async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
+            if told_to_end().await.is_ok() {
                 interrupted.stop(StopReason::Cancelled);
             }
         });
@@ -179,6 +180,19 @@ impl Here {
         listener.abort();
         outcome
     }
+}
+
+/// Hears Ctrl-C, SIGTERM, by which services and containers are ended, and that the terminal was closed.
+async fn told_to_end() -> std::io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    Ok(())
 }
 
 /// Somebody else has the database: nothing was touched.

@@ -135,6 +135,9 @@ impl Runner for AlembicRunner {
 
     async fn probe(&self, url: &DatabaseUrl, call: &ToolCall) -> Result<Vec<String>, RunnerError> {
         let done = self.call(url, call, &["current"]).await?;
+        if let Some(why) = &done.ended_early {
+            return Err(RunnerError::new(format!("alembic current was ended: {why}")));
+        }
         if !done.status.success() {
             let other = || RunnerError::new(format!("alembic current failed: {}", tool::last_words(&done.log)));
             return Err(refusal(&done.log).unwrap_or_else(other));

@@ -73,7 +73,38 @@ pub(super) fn directory(what: &str, path: &Path) -> Result<(), RunnerError> {
     }
 }
 
-/// The last line of a tool's output that says something.
-pub(super) fn last_words(output: &str) -> &str {
-    output.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it said nothing")
+/// The line of a tool's output that most likely says what went wrong: the error of Python's last traceback, else the last
+/// line that speaks of one, else the last.
+pub fn last_words(output: &str) -> &str {
+    // Behind the error SQLAlchemy prints the statement, which may be long, and the address of a page.
+    let of_python = output.rfind(TRACEBACK).and_then(|at| {
+        let below = output[at..].lines().skip(1);
+        below.map(str::trim_end).find(|line| !line.is_empty() && !line.starts_with([' ', '\t']))
+    });
+    let backwards = || output.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+    let speaks = |line: &&str| {
+        let line = line.to_ascii_lowercase();
+        line.contains("error") && !line.starts_with('(') || line.starts_with("failed")
+    };
+    of_python.or_else(|| backwards().find(speaks)).or_else(|| backwards().next()).unwrap_or("it said nothing")
+}
+
+/// Above the calls that led to an error, which are indented.
+const TRACEBACK: &str = "Traceback (most recent call last):\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_says_what_went_wrong_is_found() {
+        let python = "INFO running\nTraceback (most recent call last):\n  File \"a.py\", line 1\n    x()\n\nNameError: one\n\n\
+                      The above exception was the direct cause:\n\nTraceback (most recent call last):\n  File \"b.py\"\n\
+                      sqlalchemy.exc.OperationalError: no such table\n[SQL: INSERT\n  INTO t]\n(Background at: https://x)\n";
+        assert_eq!(last_words(python), "sqlalchemy.exc.OperationalError: no such table");
+        assert_eq!(last_words("one\n  two \n\n"), "two");
+        assert_eq!(last_words("Traceback (most recent call last):\n  cut off"), "cut off");
+        assert_eq!(last_words("FAILED: Multiple head revisions\nbye"), "FAILED: Multiple head revisions");
+        assert_eq!(last_words(" \n"), "it said nothing");
+    }
 }

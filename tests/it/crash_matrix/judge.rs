@@ -145,7 +145,8 @@ fn processes(world: &World<'_>, jobs: &[Value], verdict: &mut Verdict) {
         let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap_or_default();
         let environment = String::from_utf8_lossy(&read("environ")).into_owned();
         let is_tagged = environment.split('\0').any(|entry| tags.contains(entry));
-        let is_here = std::fs::read_link(folder.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(world.agent.home()));
+        let is_here =
+            std::fs::read_link(folder.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(world.agent.home()));
         if is_tagged || is_here {
             let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
             verdict.faults.push(format!("process {} is left: {command}", folder.file_name().display()));

@@ -51,20 +51,20 @@ pub async fn run(args: SqlRunner) -> ExitCode {
 
 /// An error with its causes, without those it repeats itself.
 fn told(error: &anyhow::Error) -> String {
-    let text = error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
+    let text = causes(error);
+    let database = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>()?.as_database_error());
+    let Some(postgres) = database.and_then(|error| error.try_downcast_ref::<PgDatabaseError>()) else { return text };
+    // The line is one of the server's own source, and people look for it in their files.
+    let text = postgres.line().map_or(text.clone(), |line| text.replace(&format!(" at line {line}"), ""));
+    postgres.detail().map_or(text.clone(), |detail| format!("{text} ({detail})")).replace('\n', " ")
+}
+
+fn causes(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
         "" => cause,
         said if said.contains(&cause) => text,
         said => format!("{said}: {cause}"),
-    });
-    match error.chain().find_map(line_of_server) {
-        Some(line) => text.replace(&format!(" at line {line}"), ""),
-        None => text,
-    }
-}
-
-/// The line of PostgreSQL's own source that sqlx puts into its text, where everybody takes it for one of the migration.
-fn line_of_server(cause: &(dyn std::error::Error + 'static)) -> Option<usize> {
-    cause.downcast_ref::<sqlx::Error>()?.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?.line()
+    })
 }
 
 async fn work(args: &SqlRunner) -> Result<()> {

@@ -8,6 +8,7 @@ mod holders;
 mod lock;
 
 pub use change::{Change, Held, Until};
+pub(super) use holders::holders;
 pub use lock::SqliteLock;
 
 use super::blocking;

@@ -186,7 +186,7 @@ pub(super) fn sql_error(path: &Path, error: rusqlite::Error) -> EngineError {
             EngineError::refused(format!("{shown} is not an SQLite database, or it is encrypted"))
         }
         Some((ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _)) => EngineError::Unreachable {
-            message: format!("{shown} is locked by another program for longer than the lock timeout"),
+            message: format!("{shown} is locked by {} for longer than the lock timeout", locked_by(path)),
             hint: Some("end the long transaction or the exclusive lock on it, then run the same command again".into()),
         },
         Some((_, ffi::SQLITE_READONLY_ROLLBACK | ffi::SQLITE_READONLY_RECOVERY)) => EngineError::refused(format!(
@@ -205,6 +205,14 @@ pub(super) fn sql_error(path: &Path, error: rusqlite::Error) -> EngineError {
             .with_hint("sqlite3's .recover command saves what can be read"),
         _ => EngineError::failed(format!("{shown}: {said}")),
     }
+}
+
+/// Who has the file locked, as far as this machine's kernel tells.
+fn locked_by(path: &Path) -> String {
+    // The kernel knows the file itself, not the links that lead to it.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let holders = super::live::holders(&path);
+    if holders.is_empty() { "another program".to_owned() } else { holders.join(", ") }
 }
 
 /// What SQLite said, on one line.

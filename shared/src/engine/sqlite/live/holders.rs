@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The processes that hold locks on `database` or its shared memory, as `sqlite3 (process 4711)`; sorted.
-pub(super) fn holders(database: &Path) -> Vec<String> {
+pub(in crate::engine::sqlite) fn holders(database: &Path) -> Vec<String> {
     let inodes: Vec<u64> = ["", "-shm", "-wal", "-journal"]
         .iter()
         .filter_map(|suffix| std::fs::metadata(crate::engine::sqlite::open::beside(database, suffix)).ok())
