@@ -215,7 +215,7 @@ fn without_times(dump: &str) -> String {
         if is_inside && !line.starts_with("COPY ") {
             let mut fields: Vec<&str> = line.split('\t').collect();
             // installed_on, checksum, execution_time
-            [2, 4, 5].map(|at| fields[at] = "-");
+            [2, 4, 5].into_iter().for_each(|at| fields[at] = "-");
             return fields.join("\t") + "\n";
         }
         format!("{line}\n")

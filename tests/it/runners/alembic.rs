@@ -126,7 +126,7 @@ async fn an_odd_password_and_name_reach_alembic_and_are_not_shown() {
         tests::postgres::quoted(database.name())
     ));
     assert_eq!((run.exit, current.heads), (Some(0), vec!["r3".to_owned()]), "{}", run.output);
-    assert!(run.output.contains("told ***") && run.output.contains("application_name") == false, "{}", run.output);
+    assert!(run.output.contains("told ***") && !run.output.contains("application_name"), "{}", run.output);
     assert!(!run.output.contains("p@:") && !run.output.contains("p%40"), "{}", run.output);
 }
 
