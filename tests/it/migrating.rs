@@ -7,6 +7,7 @@ mod locks;
 mod losses;
 mod one_owner;
 mod postgres_tools;
+mod record;
 mod refusals;
 mod stories;
 mod tools;
@@ -88,8 +89,10 @@ impl Shop {
         assert_eq!(newest["state"], outcome, "the record says something else than the story: {newest:#}");
         if outcome != "stuck" {
             let id = newest["job_id"].as_str().unwrap();
-            let left: Vec<PathBuf> =
-                files_below(&self.file("holdfast-spool")).into_iter().filter(|file| file.to_string_lossy().contains(id)).collect();
+            let left: Vec<PathBuf> = files_below(&self.file("holdfast-spool"))
+                .into_iter()
+                .filter(|file| file.to_string_lossy().contains(id))
+                .collect();
             assert_eq!(left, Vec::<PathBuf>::new(), "files of the ended job are left");
         }
         run
@@ -137,7 +140,8 @@ fn beside(file: &TestFile) -> Vec<String> {
     let own = file.path().file_name().unwrap().to_str().unwrap().to_owned();
     let usual: Vec<String> =
         ["", "-wal", "-shm", "-journal", ".holdfast-lock"].iter().map(|end| format!("{own}{end}")).collect();
-    let names = std::fs::read_dir(file.folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names =
+        std::fs::read_dir(file.folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| !usual.contains(name)).collect()
 }
 
