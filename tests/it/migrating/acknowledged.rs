@@ -65,7 +65,10 @@ fn during<T>(heard: &Heard, work: impl FnOnce() -> T) -> (T, Phase) {
 #[track_caller]
 fn tell(product: &str, outcome: &str, phase: &Phase) {
     let Phase { before, during, after, locked_out } = phase;
-    println!("{product} {outcome}: {before} rows before, {during} during, {after} after; at most {} ms without one", locked_out.as_millis());
+    println!(
+        "{product} {outcome}: {before} rows before, {during} during, {after} after; at most {} ms without one",
+        locked_out.as_millis()
+    );
     assert!(*before > 0 && *during > 0 && *after > 0, "{product} {outcome}: the application did not write all through");
 }
 
@@ -123,7 +126,12 @@ impl Drop for Application {
 /// Revisions that go well, lose data, and fail after all was done, the second time only.
 fn shop(url: &str) -> (Shop, impl Fn(&str)) {
     let revisions = project();
-    revisions.add_sql("good", &[], "ALTER TABLE orders ADD COLUMN colour varchar(9)\nUPDATE orders SET colour = 'red'", "SELECT 1");
+    revisions.add_sql(
+        "good",
+        &[],
+        "ALTER TABLE orders ADD COLUMN colour varchar(9)\nUPDATE orders SET colour = 'red'",
+        "SELECT 1",
+    );
     let script = "if [ $verb = upgrade ] && [ -e $home/fails ]; then
             \"$alembic\" \"$@\" || exit
             [ -e $home/once ] && exit 3
@@ -139,7 +147,9 @@ fn shop(url: &str) -> (Shop, impl Fn(&str)) {
 
 /// A revision on top of `good`.
 fn revision(id: &str, sql: &str) -> String {
-    format!("from alembic import op\nrevision = {id:?}\ndown_revision = 'good'\ndef upgrade():\n    op.execute({sql:?})\n")
+    format!(
+        "from alembic import op\nrevision = {id:?}\ndown_revision = 'good'\ndef upgrade():\n    op.execute({sql:?})\n"
+    )
 }
 
 /// The four outcomes, one after the other, on a database at `address` in SQLAlchemy's form.
@@ -166,8 +176,9 @@ fn through_all_outcomes(product: &str, url: &str, address: &str, heard: &Heard, 
 fn around(project: &AlembicProject, address: &str) {
     let text = std::fs::read_to_string(project.env_py()).unwrap();
     let told = "config = context.config\n";
-    let fixed =
-        format!("{told}import sys\nif 'upgrade' in sys.argv:\n    config.set_main_option('sqlalchemy.url', '{address}')\n");
+    let fixed = format!(
+        "{told}import sys\nif 'upgrade' in sys.argv:\n    config.set_main_option('sqlalchemy.url', '{address}')\n"
+    );
     std::fs::write(project.env_py(), text.replace(told, &fixed)).unwrap();
 }
 

@@ -31,7 +31,10 @@ fn an_application_that_is_superuser_is_put_out_and_kept_out() {
     let shop = Shop::sql(&server.url("shop"), &[("1_more.sql", "CREATE TABLE more (x int);")]);
     let mut application = Psql::begin(&server.url("shop"), "SELECT pg_sleep(600)");
     until("the application is connected", || {
-        server.psql("postgres", "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND datname = 'shop'") == "1"
+        server.psql(
+            "postgres",
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND datname = 'shop'",
+        ) == "1"
     });
     let worker = shop.agent.start_and_stop_at("in place: ready to apply", &["apply", "shop"]);
     until("its session has ended", || application.0.try_wait().unwrap().is_some());
@@ -64,7 +67,8 @@ fn what_somebody_wrote_behind_the_fence_is_not_undone_by_a_restore() {
     let running = shop.agent.start(&["apply", "shop"]);
     let mut fenced = String::new();
     until("the tool works on the fenced database", || {
-        let sql = "SELECT datname FROM pg_stat_activity WHERE datname LIKE 'shop\\_\\_mig\\_%' AND query LIKE 'DO %' LIMIT 1";
+        let sql =
+            "SELECT datname FROM pg_stat_activity WHERE datname LIKE 'shop\\_\\_mig\\_%' AND query LIKE 'DO %' LIMIT 1";
         fenced = server.psql("postgres", sql);
         !fenced.is_empty()
     });

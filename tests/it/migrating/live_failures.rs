@@ -58,7 +58,8 @@ fn on_postgresql_nothing_is_restored_where_nothing_is_left_and_the_backup_swappe
     assert_ne!(oid(), same);
     let databases = server.databases("shop");
     assert!(databases.len() == 2 && databases[1].starts_with("shop__failed_"), "{databases:?}");
-    let failed = server.psql("postgres", &format!("SELECT datallowconn FROM pg_database WHERE datname = '{}'", databases[1]));
+    let failed =
+        server.psql("postgres", &format!("SELECT datallowconn FROM pg_database WHERE datname = '{}'", databases[1]));
     assert_eq!(failed, "f", "the failed database is closed");
 
     // And then the mended one goes through.

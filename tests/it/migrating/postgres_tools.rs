@@ -133,7 +133,9 @@ fn a_tool_that_upgrades_the_live_database_instead_of_the_copy_ends_stuck_naming_
     let text = std::fs::read_to_string(project.env_py()).unwrap();
     let told = "config = context.config\n";
     let address = url.replace("postgres://", "postgresql://");
-    let fixed = format!("{told}import sys\nif 'upgrade' in sys.argv:\n    config.set_main_option('sqlalchemy.url', '{address}')\n");
+    let fixed = format!(
+        "{told}import sys\nif 'upgrade' in sys.argv:\n    config.set_main_option('sqlalchemy.url', '{address}')\n"
+    );
     std::fs::write(project.env_py(), text.replace(told, &fixed)).unwrap();
     let shop = Shop::alembic(&url, project);
     let run = shop.apply(&[], "stuck");

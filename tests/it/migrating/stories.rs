@@ -37,7 +37,10 @@ fn one(word: &str) -> String {
         "JOB".to_owned()
     } else if core.starts_with("shop/") {
         "shop/BACKUP".to_owned()
-    } else if let Some((before, _)) = ["__failed_", "__mig_", "__reh_", "__res_"].iter().find_map(|end| core.split_once(end).map(|(before, _)| (format!("{before}{end}X"), ()))) {
+    } else if let Some((before, _)) = ["__failed_", "__mig_", "__reh_", "__res_"]
+        .iter()
+        .find_map(|end| core.split_once(end).map(|(before, _)| (format!("{before}{end}X"), ())))
+    {
         before
     } else if core.starts_with("postgres://") {
         "postgres://SERVER/shop".to_owned()
@@ -84,7 +87,8 @@ fn on_sqlite_a_failure_reads_like_a_story() {
     around.add_sql("r1", &[], "UPDATE orders SET note = 'around'", "SELECT 1");
     let text = std::fs::read_to_string(around.env_py()).unwrap();
     let (told, url) = ("config = context.config\n", format!("sqlite:///{}", file.path().display()));
-    let fixed = format!("{told}import sys\nif 'upgrade' in sys.argv: config.set_main_option('sqlalchemy.url', '{url}')\n");
+    let fixed =
+        format!("{told}import sys\nif 'upgrade' in sys.argv: config.set_main_option('sqlalchemy.url', '{url}')\n");
     std::fs::write(around.env_py(), text.replace(told, &fixed)).unwrap();
     let shop = Shop::alembic(&file.url(), around);
     is_golden("sqlite-stuck", &shop.apply(&[], "stuck").stdout);
@@ -100,7 +104,8 @@ fn on_postgresql_it_reads_like_a_story() {
     shop.add("2_loses.sql", LOSES);
     is_golden("postgres-refused", &shop.apply(&[], "refused").stdout);
     shop.add("2_loses.sql", "UPDATE orders SET note = 'other';");
-    let fails = "DO $$ BEGIN IF current_database() LIKE '%\\_\\_mig\\_%' THEN RAISE EXCEPTION 'the real one'; END IF; END $$;";
+    let fails =
+        "DO $$ BEGIN IF current_database() LIKE '%\\_\\_mig\\_%' THEN RAISE EXCEPTION 'the real one'; END IF; END $$;";
     shop.add("3_fails.sql", fails);
     is_golden("postgres-restored", &shop.apply(&[], "restored").stdout);
     shop.add("2_loses.sql", fails);
@@ -110,7 +115,8 @@ fn on_postgresql_it_reads_like_a_story() {
     let text = std::fs::read_to_string(around.env_py()).unwrap();
     let told = "config = context.config\n";
     let url = server.url("shop").replace("postgres://", "postgresql://");
-    let fixed = format!("{told}import sys\nif 'upgrade' in sys.argv: config.set_main_option('sqlalchemy.url', '{url}')\n");
+    let fixed =
+        format!("{told}import sys\nif 'upgrade' in sys.argv: config.set_main_option('sqlalchemy.url', '{url}')\n");
     std::fs::write(around.env_py(), text.replace(told, &fixed)).unwrap();
     let shop = Shop::alembic(&server.url("shop"), around);
     is_golden("postgres-stuck", &shop.apply(&[], "stuck").stdout);

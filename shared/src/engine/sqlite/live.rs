@@ -8,8 +8,8 @@ mod holders;
 mod lock;
 
 pub use change::{Change, Held, Until};
-pub use lock::SqliteLock;
 pub(super) use holders::holders;
+pub use lock::SqliteLock;
 
 use super::blocking;
 use super::open::existing_file;
