@@ -7,6 +7,7 @@ mod locks;
 mod losses;
 mod one_owner;
 mod postgres_tools;
+mod record;
 mod refusals;
 mod stories;
 mod tools;

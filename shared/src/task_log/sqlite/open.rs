@@ -1,6 +1,6 @@
 //! Opens the file, makes it, looks whose it is.
 
-use super::{failed, unavailable, unusable};
+use super::{code, failed, unavailable, unusable};
 use crate::task_log::TaskLogError;
 use crate::task_log::migrations::{self, Verdict};
 use sqlx::migrate::MigrateError;
@@ -13,6 +13,9 @@ use std::time::Duration;
 
 /// "HFTL" in the file's header says whose file it is.
 const APPLICATION_ID: i64 = 0x4846_544c;
+
+/// SQLite's code for a file that is not whole.
+const CORRUPT: u32 = 11;
 
 /// What the file may be opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,15 +73,20 @@ fn options(path: &Path) -> SqliteConnectOptions {
 
 /// Looks whose file it is without locking it and without making files beside it.
 async fn look(path: &Path, place: &str) -> Result<(), TaskLogError> {
-    let options = SqliteConnectOptions::new().filename(path).create_if_missing(false).read_only(true).immutable(true);
-    let options = options.disable_statement_logging();
-    let look = async || {
-        let mut connection = options.connect().await?;
+    let look = async |immutable: bool| {
+        let options = SqliteConnectOptions::new().filename(path).create_if_missing(false).read_only(true);
+        let mut connection = options.immutable(immutable).disable_statement_logging().connect().await?;
         let id = sqlx::query_scalar::<_, i64>("PRAGMA application_id").fetch_one(&mut connection).await?;
         connection.close().await?;
         Ok::<i64, sqlx::Error>(id)
     };
-    let id = look().await.map_err(|error| failed(place, &error))?;
+    let id = match look(true).await {
+        // Without its journal the file need not be whole: a process that ended while SQLite moved the one into the other
+        // left it so, and only together they are.
+        Err(error) if code(&error).is_some_and(|code| code & 0xff == CORRUPT) => look(false).await,
+        seen => seen,
+    };
+    let id = id.map_err(|error| failed(place, &error))?;
     if id == APPLICATION_ID {
         return Ok(());
     }
