@@ -5,10 +5,13 @@ mod cancel;
 mod history;
 mod output;
 mod rehearse;
+mod resolve;
+mod run;
 mod show;
 mod status;
 mod submit;
 mod teller;
+mod view;
 
 use crate::runner::sql::child;
 use backup_agent::cli::{Done, Global, exit_code};
@@ -44,6 +47,12 @@ enum Command {
     Show(show::Show),
     Output(output::Output),
     Cancel(cancel::Cancel),
+    Resolve(resolve::Resolve),
+    Run(run::Run),
+    Current(view::CurrentCommand),
+    Heads(view::Heads),
+    Pending(view::Pending),
+    Stamp(view::Stamp),
 }
 
 /// Runs the command and returns the program's exit code.
@@ -59,6 +68,12 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Show(command) => command.run(global).await,
         Command::Output(command) => command.run(global).await,
         Command::Cancel(command) => command.run(global).await,
+        Command::Resolve(command) => command.run(global).await,
+        Command::Run(command) => command.run(global).await,
+        Command::Current(command) => command.run(global).await,
+        Command::Heads(command) => command.run(global).await,
+        Command::Pending(command) => command.run(global).await,
+        Command::Stamp(command) => command.run(global).await,
     };
     exit_code(done)
 }
@@ -66,9 +81,13 @@ pub async fn run(cli: Cli) -> ExitCode {
 impl Cli {
     /// How much the program logs: a filter for tracing.
     pub fn log_filter(&self) -> &'static str {
-        match self.global.verbosity() {
-            0 => "warn,aws_config=error,aws_smithy_runtime=error,aws_runtime=error",
-            1 => "info,backup_agent=debug,migrate_worker=debug,shared=debug",
+        match (self.global.verbosity(), &self.command) {
+            // Nobody watches the worker, so its log says what it does.
+            (0, Command::Run(_)) => {
+                "warn,migrate_worker=info,aws_config=error,aws_smithy_runtime=error,aws_runtime=error"
+            }
+            (0, _) => "warn,aws_config=error,aws_smithy_runtime=error,aws_runtime=error",
+            (1, _) => "info,backup_agent=debug,migrate_worker=debug,shared=debug",
             _ => "debug",
         }
     }

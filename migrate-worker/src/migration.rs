@@ -9,20 +9,22 @@ mod halt;
 mod in_place;
 mod promote;
 mod recover;
+mod resolve;
 mod resume;
 mod site;
 mod steps;
 
-pub use facts::{Outcome, State, heads, step};
+pub use facts::{Outcome, State, heads, noted_states, step};
 pub use halt::{Halt, Reason};
+pub use in_place::whereabouts;
 pub use recover::recover;
+pub use resolve::{Verdict, resolve};
 pub use site::{Live, Site};
 
 use crate::Error;
 use facts::{BackedUp, Begun, Rehearsed, route_words};
 use serde_json::json;
 use shared::model::{Phase, TaskState};
-use std::time::Duration;
 
 /// How far a migration is to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +42,6 @@ pub struct Success {
     pub message: String,
     /// The backup made for it.
     pub backup: Option<String>,
-    /// How long nobody could write (PostgreSQL: connect).
-    pub blocked: Option<Duration>,
     /// What the rehearsal has shown.
     effects: Option<serde_json::Value>,
 }
@@ -88,7 +88,8 @@ async fn conclude(site: &mut Site, ended: Result<Success, Halt>) -> Result<Outco
         Err(Halt::Restored(reason)) => unsuccessful(TaskState::Restored, reason),
         Err(Halt::Stuck(reason)) => unsuccessful(TaskState::Stuck, reason),
     };
-    let outcome = Outcome { backup: outcome.backup.or(site.backup()), ..outcome };
+    let mut outcome = Outcome { backup: outcome.backup.or(site.backup()), ..outcome };
+    outcome.result["blocked_ms"] = json!(site.blocked.map(|time| time.as_millis() as u64));
     // From here on the journal alone must do: the database is as it is.
     site.ledger.rely_on_journal();
     site.ledger.done(step::OUTCOME, &outcome).await?;
@@ -105,29 +106,28 @@ fn unsuccessful(state: TaskState, reason: Reason) -> Outcome {
 impl Success {
     fn nothing_to_do(to: &[String]) -> Self {
         let message = format!("nothing to do: it stands at {} already", heads(to));
-        Success { message, backup: None, blocked: None, effects: None }
+        Success { message, backup: None, effects: None }
     }
 
     fn rehearsed(backed_up: &BackedUp, rehearsed: &Rehearsed) -> Self {
         let message = format!("rehearsed {} on a copy; the database was only read", route_words(&rehearsed.route));
         let effects = serde_json::to_value(&rehearsed.effects).ok();
-        Success { message, backup: Some(backed_up.backup.clone()), blocked: None, effects }
+        Success { message, backup: Some(backed_up.backup.clone()), effects }
     }
 
-    fn applied(rehearsed: &Rehearsed, backup: String, blocked: Duration) -> Self {
+    fn applied(rehearsed: &Rehearsed, backup: String) -> Self {
         let message = format!("it stands at {}", heads(&rehearsed.route.to));
         let effects = serde_json::to_value(&rehearsed.effects).ok();
-        Success { message, backup: Some(backup), blocked: Some(blocked), effects }
+        Success { message, backup: Some(backup), effects }
     }
 
     fn outcome(self) -> Outcome {
-        let blocked_ms = self.blocked.map(|time| time.as_millis() as u64);
         Outcome {
             state: TaskState::Succeeded,
             message: self.message,
             hint: None,
             backup: self.backup,
-            result: json!({"blocked_ms": blocked_ms, "effects": self.effects}),
+            result: json!({"effects": self.effects}),
         }
     }
 }

@@ -1,16 +1,18 @@
 //! One claimed task, from its claim to its end in the record.
 
 use crate::Error;
-use crate::migration::{self, Extent, Outcome, Site};
-use crate::runner;
+use crate::leftovers;
+use crate::migration::{self, Extent, Outcome, Site, Verdict};
+use crate::runner::{self, Runner};
 use crate::spec::MigrateSpec;
 use crate::story::Story;
 use crate::world::World;
 use backup_agent::journal::ledger::Ledger;
 use backup_agent::record::{HeldLease, KeptAlive, TaskMeter, write_end};
 use backup_agent::stop::{Stop, Stopper};
+use shared::clock::Clock;
 use shared::connect;
-use shared::model::{DatabaseName, Task, TaskKind, TaskReport, TaskState};
+use shared::model::{DatabaseName, DatabaseUrl, Task, TaskKind, TaskReport, TaskState};
 use shared::task_log::{Claimed, Ending, TaskLog, TaskLogError, Worker};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -46,63 +48,102 @@ pub struct Performance {
 ///
 /// Fails where nothing more may be written, because somebody else has the task or will have it.
 pub async fn perform(with: Performance, claimed: Claimed) -> Result<Outcome, Error> {
-    let Performance { world, log, worker, story, meter, stopper, stop, is_changing } = with;
+    work(with, claimed, None).await
+}
+
+/// Ends a stuck task that was taken, as a person decided.
+pub async fn settle(with: Performance, claimed: Claimed, verdict: Verdict) -> Result<Outcome, Error> {
+    work(with, claimed, Some(verdict)).await
+}
+
+async fn work(with: Performance, claimed: Claimed, verdict: Option<Verdict>) -> Result<Outcome, Error> {
     let Claimed { task, lease, is_recovery } = claimed;
-    let held = HeldLease { log, lease, time: world.config.lease(), bears_silence: is_changing };
+    let (world, story) = (with.world.clone(), with.story.clone());
+    let bears_silence = with.is_changing.clone();
+    let held = HeldLease { log: with.log.clone(), lease, time: world.config.lease(), bears_silence };
     let deadline = task.deadline_s.map(Duration::from_secs);
-    let _alive = KeptAlive::begin(Some(held.clone()), world.clock.clone(), deadline, meter.clone(), stopper);
+    let (meter, stopper) = (with.meter.clone(), with.stopper.clone());
+    let _alive = KeptAlive::begin(Some(held.clone()), world.clock.clone(), deadline, meter, stopper);
+    leftovers::sweep(&world, &*held.log).await;
     let ledger = Ledger::open(&world.config.spool(), held.clone(), world.clock.clone()).await?;
     let extent = if task.kind == TaskKind::Rehearse { Extent::Rehearse } else { Extent::Apply };
-    let prepared = prepare(&world, &task);
-    let (outcome, ledger) = match prepared {
-        Ok((name, spec)) => {
-            let url = world.url(&name)?;
-            let mut site = Site {
-                engine: connect::engine(url.clone()),
-                runner: runner::of(&world.config, &name).map_err(as_error)?,
-                patience: PATIENCE,
-                world: world.clone(),
-                name,
-                url,
-                worker,
-                spec,
-                ledger,
-                story: story.clone(),
-                meter,
-                stop,
-            };
-            let outcome = if is_recovery {
-                migration::recover(&mut site, extent).await?
-            } else {
-                migration::migrate(&mut site, extent).await?
+    let (outcome, ledger) = match prepare(&world, &task) {
+        Ok(prepared) => {
+            let mut site = site(with, prepared, ledger);
+            let outcome = match verdict {
+                Some(verdict) => migration::resolve(&mut site, verdict).await?,
+                None if is_recovery => migration::recover(&mut site, extent).await?,
+                None => migration::migrate(&mut site, extent).await?,
             };
             (outcome, site.ledger)
         }
+        // What was begun is left as it is until the configuration knows the database again.
+        Err(error) if is_recovery || verdict.is_some() => return Err(error),
         Err(error) => (refused(&error), ledger),
     };
     story.end(&words(&task, &outcome));
-    let ending = Ending { state: outcome.state, again_at: None, report: report(&outcome) };
-    match write_end(&*held.log, &held.lease, &ending, &*world.clock).await {
+    record(&held, &task, &outcome, ledger, &*world.clock).await?;
+    Ok(outcome)
+}
+
+/// Writes the end down. Where the record does not hear of it, the journal stays, and the next worker here tells it.
+async fn record(
+    held: &HeldLease,
+    task: &Task,
+    outcome: &Outcome,
+    ledger: Ledger,
+    clock: &dyn Clock,
+) -> Result<(), Error> {
+    let ending = Ending { state: outcome.state, again_at: None, report: report(outcome) };
+    match write_end(&*held.log, &held.lease, &ending, clock).await {
         None if outcome.state != TaskState::Stuck => ledger.close()?,
         None => {}
         Some(TaskLogError::LeaseLost { .. }) => {
             tracing::warn!(job = %task.job_id, "somebody else has the task; its end was not recorded by us");
         }
-        Some(error) => {
-            tracing::warn!(job = %task.job_id, %error, "the end is in the local journal only; the next worker here records it");
-        }
+        Some(error) => tracing::warn!(job = %task.job_id, %error, "the end is in the local journal only"),
     }
-    Ok(outcome)
+    Ok(())
 }
 
-fn prepare(world: &World, task: &Task) -> Result<(DatabaseName, MigrateSpec), Error> {
+/// What the configuration says of a task's database.
+struct Prepared {
+    name: DatabaseName,
+    spec: MigrateSpec,
+    url: DatabaseUrl,
+    runner: Box<dyn Runner>,
+}
+
+fn prepare(world: &World, task: &Task) -> Result<Prepared, Error> {
     let name = task.target.clone().ok_or_else(|| Error::refused("the task names no database", None))?;
     let spec = serde_json::from_value(task.spec.clone())
         .map_err(|error| Error::Refused { message: format!("the task cannot be understood: {error}"), hint: None })?;
-    world.url(&name)?;
+    let url = world.url(&name)?;
     world.migrations(&name)?;
-    runner::of(&world.config, &name).map_err(as_error)?;
-    Ok((name, spec))
+    let runner = runner::of(&world.config, &name).map_err(as_error)?;
+    Ok(Prepared { name, spec, url, runner })
+}
+
+fn site(with: Performance, prepared: Prepared, ledger: Ledger) -> Site {
+    let Performance { world, worker, story, meter, stopper, stop, .. } = with;
+    let Prepared { name, spec, url, runner } = prepared;
+    let engine = connect::engine(url.clone());
+    Site {
+        world,
+        name,
+        url,
+        engine,
+        runner,
+        worker,
+        spec,
+        ledger,
+        story,
+        meter,
+        stopper,
+        stop,
+        patience: PATIENCE,
+        blocked: None,
+    }
 }
 
 /// A tool that cannot be called refuses the task.

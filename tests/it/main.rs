@@ -33,5 +33,6 @@ mod store_contract;
 mod store_faults;
 mod task_log_contract;
 mod worker_commands;
+mod worker_run;
 mod world;
 mod year;

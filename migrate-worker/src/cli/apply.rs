@@ -2,7 +2,7 @@
 
 use super::teller::{Teller, Voice};
 use crate::Error;
-use crate::migration::Outcome;
+use crate::migration::{Outcome, Verdict};
 use crate::spec::MigrateSpec;
 use crate::story::Story;
 use crate::worker::{self, KINDS, Performance};
@@ -14,7 +14,7 @@ use backup_agent::stop::{self, StopReason};
 use clap::Args;
 use shared::clock;
 use shared::connect;
-use shared::model::{DatabaseName, NewTask, TaskKind};
+use shared::model::{DatabaseName, NewTask, TaskKind, TaskState};
 use shared::task_log::{Claimed, TaskLog, TaskLogError, Wanted, Worker};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -89,6 +89,8 @@ pub(super) async fn here_and_now(
     let task = NewTask {
         spec: serde_json::to_value(&spec).map_err(|error| Error::failed(error.to_string()))?,
         requested_by: global.person(),
+        // One whose worker was lost is begun anew, so that its copy is removed; a migration is recovered anyway.
+        max_attempts: if kind == TaskKind::Rehearse { 3 } else { 1 },
         ..NewTask::new(kind, Some(database.clone()))
     };
     let claimed = log.submit_claimed(&task, &here.worker, world.config.lease()).await.map_err(busy)?;
@@ -143,6 +145,15 @@ impl Here {
 
     /// Does a task; Ctrl-C cancels it, which takes back what has begun.
     pub async fn perform(&self, claimed: Claimed) -> Result<Outcome, Error> {
+        self.work(claimed, None).await
+    }
+
+    /// Ends a stuck task that was taken.
+    pub async fn settle(&self, claimed: Claimed, verdict: Verdict) -> Result<Outcome, Error> {
+        self.work(claimed, Some(verdict)).await
+    }
+
+    async fn work(&self, claimed: Claimed, verdict: Option<Verdict>) -> Result<Outcome, Error> {
         let (stopper, stop) = stop::channel();
         let interrupted = stopper.clone();
         let listener = tokio::spawn(async move {
@@ -161,7 +172,10 @@ impl Here {
             stop,
             is_changing: Arc::new(AtomicBool::new(false)),
         };
-        let outcome = worker::perform(with, claimed).await;
+        let outcome = match verdict {
+            Some(verdict) => worker::settle(with, claimed, verdict).await,
+            None => worker::perform(with, claimed).await,
+        };
         listener.abort();
         outcome
     }
@@ -170,6 +184,9 @@ impl Here {
 /// Somebody else has the database: nothing was touched.
 fn busy(error: TaskLogError) -> Error {
     let hint = match &error {
+        TaskLogError::Busy { job, state: TaskState::Stuck, .. } => {
+            format!("migrate-worker resolve {job} shows what is there, and ends it")
+        }
         TaskLogError::Busy { job, .. } => format!("migrate-worker show {job} tells how far it is"),
         _ => return error.into(),
     };

@@ -3,13 +3,15 @@
 use crate::effect::Effects;
 use crate::runner::{Direction, Route};
 use serde::{Deserialize, Serialize};
-use shared::model::{DatabaseName, Profile};
+use shared::model::{DatabaseName, Phase, Profile, StepNote};
 use shared::task_log::Worker;
 
 /// Names of the steps in the journal.
 pub mod step {
     /// The task was begun, or begun anew.
     pub const BEGIN: &str = "begin";
+    /// The lock at the database is held.
+    pub const LOCK: &str = "lock";
     /// Backup A was made.
     pub const BACKUP_A: &str = "backup-a";
     /// A rehearsal was made.
@@ -137,8 +139,20 @@ pub struct Outcome {
     pub result: serde_json::Value,
 }
 
+/// Where the database stood and was to stand, as far as a journal tells, for a person.
+pub fn noted_states(notes: &[StepNote]) -> Result<Vec<String>, crate::Error> {
+    let newest = |step: &str, phase| notes.iter().rev().find(|note| note.step == step && note.phase == phase);
+    if let Some(note) = newest(step::APPLY, Phase::Intent) {
+        let note: Applying = read(note)?;
+        return Ok(vec![format!("it stood at {}, and was to stand at {}", note.before.at(), note.after.at())]);
+    }
+    let Some(note) = newest(step::BACKUP_A, Phase::Done) else { return Ok(Vec::new()) };
+    let note: BackedUp = read(note)?;
+    Ok(vec![format!("it stood at {}; the tool had not begun for real", note.state.at())])
+}
+
 /// What a note holds.
-pub fn read<T: serde::de::DeserializeOwned>(note: &shared::model::StepNote) -> Result<T, crate::Error> {
+pub fn read<T: serde::de::DeserializeOwned>(note: &StepNote) -> Result<T, crate::Error> {
     serde_json::from_value(note.data.clone()).map_err(|error| {
         crate::Error::Damaged(format!("the journal's note {} ({}) cannot be understood: {error}", note.seq, note.step))
     })

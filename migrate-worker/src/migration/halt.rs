@@ -63,7 +63,9 @@ impl Halt {
 impl From<Error> for Halt {
     /// Before the database is changed every error refuses; who changes it turns that into what it means then.
     fn from(error: Error) -> Self {
-        if let Error::TaskLog(TaskLogError::LeaseLost { .. }) | Error::Stopped(StopReason::LeaseLost) = error {
+        if let Error::TaskLog(TaskLogError::LeaseLost { .. })
+        | Error::Stopped(StopReason::LeaseLost | StopReason::Shutdown) = error
+        {
             return Halt::Lost(error.to_string());
         }
         let text = error.to_string();

@@ -4,20 +4,24 @@
 //! name never denotes a state in between. What is where is found by OID, never by name.
 
 mod resume;
+mod settle;
 mod way_back;
 
 pub use resume::resume;
+pub use settle::{open_as_it_is, put_back};
 
 use super::facts::{Applying, BackedUp, Rehearsed, State, route_words, step};
 use super::halt::{Halt, Reason};
 use super::promote::is_after;
 use super::steps::{self, Checked, Kept, judge, keep_here, open_backup, run_tool, take_backup};
 use super::{Site, Success};
+use crate::Error;
+use crate::world::World;
 use serde::{Deserialize, Serialize};
 use shared::crash_point;
 use shared::engine::DumpSource;
 use shared::engine::postgres::{FencePlan, PostgresEngine, PostgresLive};
-use shared::model::{DatabaseUrl, Phase};
+use shared::model::{DatabaseName, DatabaseUrl, Phase, StepNote};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -43,25 +47,60 @@ pub async fn apply(
     let blocked = Instant::now();
     let plan = live.plan_fence(site.ledger.lease().epoch).await?;
     site.ledger.intent(step::FENCE, &Fenced { plan: plan.clone() }).await?;
-    live.fence(&plan).await?;
-    let kept = match behind(site, live, checked, backed_up, &plan, blocked).await {
-        Ok(kept) => kept,
-        Err(Halt::Refused(reason)) => return Err(opened_again(site, live, &plan, reason).await),
-        Err(other) => return Err(other),
+    let ended = match fenced(site, live, checked, backed_up, rehearsed, &plan, blocked).await {
+        Ok(kept) => {
+            site.ledger.rely_on_journal();
+            match changed(site, live, checked, rehearsed, &kept, &plan).await {
+                // From here on nothing is refused any more: the fence is up, and what is behind it is not known.
+                Err(Halt::Refused(reason)) => Err(Halt::Stuck(reason)),
+                ended => ended,
+            }
+        }
+        Err(Halt::Refused(reason)) => Err(opened_again(site, live, &plan, reason).await),
+        Err(other) => Err(other),
     };
+    if !matches!(ended, Err(Halt::Stuck(_) | Halt::Lost(_))) {
+        site.blocked = Some(blocked.elapsed());
+        site.story.detail(&format!("nobody could connect for {} ms", blocked.elapsed().as_millis()));
+    }
+    ended
+}
+
+/// From the fence to the announcement that the tool begins.
+async fn fenced(
+    site: &mut Site,
+    live: &PostgresLive,
+    checked: &Checked,
+    backed_up: &BackedUp,
+    rehearsed: &Rehearsed,
+    plan: &FencePlan,
+    blocked: Instant,
+) -> Result<Kept, Halt> {
+    live.fence(plan).await?;
+    let kept = behind(site, live, checked, backed_up, plan, blocked).await?;
     crash_point::reached("in place: ready to apply");
-    let note =
-        Applying { backup: kept.note.backup.clone(), before: kept.note.state.clone(), after: rehearsed.after.clone() };
-    site.ledger.intent(step::APPLY, &note).await?;
-    site.ledger.rely_on_journal();
-    let (plan, applied) = tool_behind_the_fence(site, live, checked, &plan).await?;
+    let (before, after) = (kept.note.state.clone(), rehearsed.after.clone());
+    site.ledger.intent(step::APPLY, &Applying { backup: kept.note.backup.clone(), before, after }).await?;
+    Ok(kept)
+}
+
+/// From the tool's beginning to the open database: changed, or as it was.
+async fn changed(
+    site: &mut Site,
+    live: &PostgresLive,
+    checked: &Checked,
+    rehearsed: &Rehearsed,
+    kept: &Kept,
+    plan: &FencePlan,
+) -> Result<Success, Halt> {
+    let (plan, applied) = tool_behind_the_fence(site, live, checked, plan).await?;
     let verified = match applied {
-        Ok(()) => verify(site, live, &checked.history, &kept, rehearsed, &plan).await,
+        Ok(()) => verify(site, live, &checked.history, kept, rehearsed, &plan).await,
         Err(reason) => Err(Halt::Refused(reason)),
     };
     match verified {
-        Ok(()) => commit(site, live, rehearsed, &kept.note, &plan, Some(blocked)).await,
-        Err(Halt::Refused(reason)) => Err(way_back::way_back(site, live, &checked.history, &kept, plan, reason).await),
+        Ok(()) => commit(site, live, rehearsed, &kept.note, &plan).await,
+        Err(Halt::Refused(reason)) => Err(way_back::way_back(site, live, kept, plan, reason).await),
         Err(other) => Err(other),
     }
 }
@@ -126,8 +165,10 @@ struct Unfencing {
 }
 
 async fn unfence(site: &mut Site, live: &PostgresLive, plan: &FencePlan, why: &Unfencing) -> Result<(), Halt> {
+    // A database behind its fence is away from everybody: neither a silent record nor a restarting server leave it there.
+    site.ledger.rely_on_journal();
     site.ledger.intent(step::UNFENCE, why).await?;
-    for warning in live.unfence(plan).await?.warnings {
+    for warning in way_back::insist(site, || Box::pin(live.unfence(plan))).await?.warnings {
         tracing::warn!("{warning}");
     }
     Ok(site.ledger.done(step::UNFENCE, why).await?)
@@ -168,7 +209,7 @@ async fn tool_behind_the_fence(
     let plan = cut_off(site, live, plan).await?;
     let answer = match run {
         Ok(run) => {
-            let failed = judge(site.runner.name(), &run);
+            let failed = judge(site, &run);
             if failed.is_none() {
                 site.story.step("apply", &route_words(&checked.route), run.duration);
             }
@@ -185,7 +226,7 @@ async fn cut_off(site: &mut Site, live: &PostgresLive, plan: &FencePlan) -> Resu
     let epoch = plan.epoch + 1;
     let new = plan.at_epoch(epoch);
     site.ledger.intent(step::CUT_OFF, &Fenced { plan: new.clone() }).await?;
-    let cut = way_back::insist(site, async || live.cut_off(plan, epoch).await).await;
+    let cut = way_back::insist(site, || Box::pin(live.cut_off(plan, epoch))).await;
     match cut {
         Ok(plan) => Ok(plan),
         Err(Halt::Refused(reason)) => Err(Halt::Stuck(
@@ -225,13 +266,12 @@ async fn commit(
     rehearsed: &Rehearsed,
     backed_up: &BackedUp,
     plan: &FencePlan,
-    blocked: Option<Instant>,
 ) -> Result<Success, Halt> {
     site.begins("commit");
     let begun = Instant::now();
     site.ledger.still_ours().await?;
     site.ledger.intent(step::COMMIT, &Fenced { plan: plan.clone() }).await?;
-    let named = way_back::insist(site, async || live.unfence(plan).await).await;
+    let named = way_back::insist(site, || Box::pin(live.unfence(plan))).await;
     let unfenced = named.map_err(|halt| match halt {
         Halt::Refused(reason) => Halt::Stuck(Reason::new(format!(
             "the migration is in place and verified, but its database could not be given its name: {}",
@@ -243,14 +283,9 @@ async fn commit(
         tracing::warn!("{warning}");
     }
     site.ledger.done(step::COMMIT, &Fenced { plan: plan.clone() }).await?;
-    let blocked = blocked.map(|since| since.elapsed());
-    let said = match blocked {
-        Some(blocked) => format!("open again; nobody could connect for {} ms", blocked.as_millis()),
-        None => "open again".to_owned(),
-    };
-    site.story.step("commit", &said, begun.elapsed());
+    site.story.step("commit", "open again", begun.elapsed());
     release_earlier(site, &backed_up.backup).await;
-    Ok(Success { blocked, ..Success::applied(rehearsed, backed_up.backup.clone(), blocked.unwrap_or_default()) })
+    Ok(Success::applied(rehearsed, backed_up.backup.clone()))
 }
 
 async fn release_earlier(site: &Site, backup: &str) {
@@ -263,4 +298,23 @@ async fn release_earlier(site: &Site, backup: &str) {
 /// Whether somebody was seen behind the fence.
 fn is_broken(site: &Site) -> bool {
     site.ledger.has(step::FENCE_BROKEN, Phase::Done)
+}
+
+/// Where a task's database is, as far as its journal tells, for a person.
+pub async fn whereabouts(world: &World, name: &DatabaseName, notes: &[StepNote]) -> Result<Vec<String>, Error> {
+    let DatabaseUrl::Postgres(url) = world.url(name)? else { return Ok(Vec::new()) };
+    let admin = match world.config.admin_url(name)? {
+        Some(DatabaseUrl::Postgres(admin)) => admin,
+        _ => url.clone(),
+    };
+    let newest = notes.iter().rev().find(|note| [step::FENCE, step::CUT_OFF].contains(&note.step.as_str()));
+    let Some(note) = newest else { return Ok(vec!["it was never fenced".to_owned()]) };
+    let plan = super::facts::read::<Fenced>(note)?.plan;
+    let live = PostgresLive::new(url, admin);
+    let mut lines = vec![format!("the database (OID {}): {}", plan.oid, live.observe(&plan).await?)];
+    let beside = live.leftovers().await?;
+    if !beside.is_empty() {
+        lines.push(format!("databases of ours beside it: {}", beside.join(", ")));
+    }
+    Ok(lines)
 }

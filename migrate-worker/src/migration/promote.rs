@@ -14,7 +14,7 @@ use shared::crash_point;
 use shared::engine::sqlite::live::{Change, Held, SqliteLive, Until};
 use shared::model::{DatabaseUrl, Fingerprint};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Applies a rehearsed migration.
 pub async fn apply(
@@ -30,10 +30,10 @@ pub async fn apply(
     site.ledger.intent(step::APPLY, &note).await?;
     site.ledger.rely_on_journal();
     match changed(site, live, checked, &kept, rehearsed).await {
-        Ok(blocked) => {
+        Ok(()) => {
             crash_point::reached("promote: done, not yet told");
             release_earlier(site, &kept).await;
-            Ok(Success::applied(rehearsed, backed_up.backup.clone(), blocked))
+            Ok(Success::applied(rehearsed, backed_up.backup.clone()))
         }
         Err(Halt::Refused(reason)) => Err(as_it_was(site, checked, &kept, reason).await),
         Err(other) => Err(other),
@@ -46,11 +46,13 @@ async fn changed(
     checked: &Checked,
     kept: &Kept,
     rehearsed: &Rehearsed,
-) -> Result<Duration, Halt> {
+) -> Result<(), Halt> {
     // Most databases are quiet for the moment it takes; only where one is not, it is kept quiet.
     for until in [Until::Held, Until::Committed] {
         let (copy, mut change) = begin(site, live, until).await?;
-        let after = on_copy(site, checked, kept, rehearsed, &copy).await?;
+        let judged = on_copy(site, checked, kept, rehearsed, &copy).await;
+        site.blocked = change.blocked_since().map(|since| since.elapsed());
+        let after = judged?;
         site.begins("promote");
         if change.hold().await? == Held::Moved {
             site.story.detail("the application wrote meanwhile: once more, and it waits");
@@ -95,7 +97,7 @@ async fn on_copy(
     let page_size = engine.query("PRAGMA page_size").await?;
     site.begins("apply");
     let run = run_tool(site, &url, &checked.route, "apply").await?;
-    if let Some(reason) = judge(site.runner.name(), &run) {
+    if let Some(reason) = judge(site, &run) {
         return Err(Halt::Refused(reason));
     }
     site.story.step("apply", &route_words(&checked.route), run.duration);
@@ -136,13 +138,7 @@ pub fn is_after(
     Err(Halt::refused(format!("rows changed that the rehearsal left as they were: {}", moved.join(", "))))
 }
 
-async fn commit(
-    site: &mut Site,
-    checked: &Checked,
-    kept: &Kept,
-    change: Change,
-    after: State,
-) -> Result<Duration, Halt> {
+async fn commit(site: &mut Site, checked: &Checked, kept: &Kept, change: Change, after: State) -> Result<(), Halt> {
     let begun = Instant::now();
     // Held now: whoever took the task for lost would wait for this lock, so the lease is looked at once more.
     site.ledger.still_ours().await?;
@@ -159,7 +155,8 @@ async fn commit(
     let blocked = committed.unwrap_or_else(|_| begun.elapsed());
     let said = format!("in one commit; nobody could write for {} ms", blocked.as_millis());
     site.story.step("promote", &said, begun.elapsed());
-    Ok(blocked)
+    site.blocked = Some(blocked);
+    Ok(())
 }
 
 /// A database that cannot be looked at after a commit is in a state nobody has seen.

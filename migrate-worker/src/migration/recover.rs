@@ -26,27 +26,62 @@ pub async fn recover(site: &mut Site, extent: Extent) -> Result<Outcome, Error> 
     conclude(site, ended).await
 }
 
+/// What is left of a lost task.
+pub enum Left {
+    /// Nothing of it concerns the database: it is begun anew.
+    Nothing,
+    /// It was finished.
+    Finished(Success),
+    /// It had been refused, and nothing of it reached the database.
+    Refused(Reason),
+}
+
 async fn look_and_act(site: &mut Site, extent: Extent) -> Result<Success, Halt> {
     site.story.head(&format!("job {} of {} lost its worker: looking at what is there", site.ledger.job(), site.name));
+    // Where the lost one cannot be ended or its lock not be had, somebody else tries again later.
+    let _lock = match taken_over(site).await {
+        Ok(lock) => lock,
+        Err(Halt::Refused(reason)) => return Err(Halt::Lost(reason.message)),
+        Err(other) => return Err(other),
+    };
+    crash_point::reached("recovery: the database is locked");
+    match left(site).await {
+        Ok(Left::Finished(success)) => Ok(success),
+        Ok(Left::Refused(reason)) => Err(Halt::Refused(reason)),
+        Ok(Left::Nothing) => {
+            steps::tidy(site).await;
+            go_locked(site, extent).await
+        }
+        // It is not known what the lost one left: that must not read as "nothing was touched".
+        Err(Halt::Refused(reason)) if has_begun(site) => Err(Halt::Stuck(reason)),
+        Err(other) => Err(other),
+    }
+}
+
+async fn taken_over(site: &mut Site) -> Result<steps::Lock, Halt> {
     end_the_lost(site).await?;
     site.note_begin().await?;
-    let _lock = steps::lock(site).await?;
-    crash_point::reached("recovery: the database is locked");
+    steps::lock(site).await
+}
+
+/// Whether anything that concerns the database itself was announced.
+fn has_begun(site: &Site) -> bool {
+    [step::FENCE, step::APPLY].iter().any(|step| site.ledger.has(step, Phase::Intent))
+}
+
+async fn left(site: &mut Site) -> Result<Left, Halt> {
     match site.live().await? {
         Live::Sqlite(_) => match resume::promoted(&site.ledger)? {
-            Promoted::Ended(_) | Promoted::Again => {
-                steps::tidy(site).await;
-                go_locked(site, extent).await
-            }
-            Promoted::Committing(note) => committed_or_not(site, note).await,
-            Promoted::Applying(note) => not_committed(site, note).await,
+            Promoted::Ended(_) | Promoted::Again => Ok(Left::Nothing),
+            Promoted::Committing(note) => committed_or_not(site, note).await.map(Left::Finished),
+            Promoted::Applying(note) => not_committed(site, note).await.map(Left::Finished),
         },
-        Live::Postgres(live) => in_place::resume(site, &live, extent).await,
+        Live::Postgres(live) => in_place::resume(site, &live).await,
     }
 }
 
 /// Ends what the lost worker left running on this machine: itself, where it is only stopped, and its tools.
-async fn end_the_lost(site: &Site) -> Result<(), Halt> {
+pub(super) async fn end_the_lost(site: &Site) -> Result<(), Halt> {
     let job = site.ledger.job();
     let owners = if crash_point::is_off("end-the-worker") { Vec::new() } else { lost_owners(site)? };
     for begun in owners {
@@ -63,6 +98,7 @@ async fn end_the_lost(site: &Site) -> Result<(), Halt> {
             Err(error) => return Err(Error::failed(format!("process {pid} on {host}: {error}")).into()),
         }
     }
+    steps::end_lost_locks(site).await?;
     if crash_point::is_off("end-the-tool") {
         return Ok(());
     }
@@ -93,7 +129,7 @@ async fn committed_or_not(site: &mut Site, note: Applying) -> Result<Success, Ha
         Shows::After => {
             let message = format!("it stands at {}: the commit had been made", heads(&note.after.heads));
             site.story.step("look", &message, Duration::ZERO);
-            Ok(Success { message, backup: Some(note.backup), blocked: None, effects: None })
+            Ok(Success { message, backup: Some(note.backup), effects: None })
         }
         Shows::Before => {
             Err(Halt::Restored(Reason::new("its worker was lost before the commit; the database is as it was")))

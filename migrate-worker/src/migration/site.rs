@@ -9,7 +9,7 @@ use crate::story::Story;
 use crate::world::World;
 use backup_agent::journal::ledger::Ledger;
 use backup_agent::record::TaskMeter;
-use backup_agent::stop::Stop;
+use backup_agent::stop::{Stop, Stopper};
 use shared::engine::postgres::PostgresLive;
 use shared::engine::sqlite::live::SqliteLive;
 use shared::engine::{DumpSource, Engine};
@@ -50,9 +50,13 @@ pub struct Site {
     /// Tells the record how far it is.
     pub meter: Arc<TaskMeter>,
     /// Ends it early.
+    pub stopper: Stopper,
+    /// Hears of that.
     pub stop: Stop,
     /// How long locks of others are waited for.
     pub patience: Duration,
+    /// How long nobody could write (PostgreSQL: connect), as far as it has ended.
+    pub blocked: Option<Duration>,
 }
 
 impl Site {

@@ -7,15 +7,17 @@ mod preflight;
 mod probe;
 mod rehearse;
 mod scratch;
+mod space;
 mod tidy;
 mod tool;
 
 pub use back_up::{Kept, back_up, keep_here, open_backup, take_backup};
-pub use lock::lock;
+pub use lock::{Lock, end_lost_locks, lock};
 pub use plan::plan;
 pub use preflight::{Checked, preflight};
 pub use probe::probe;
 pub use rehearse::rehearse;
 pub use scratch::scratch_server;
+pub use space::space;
 pub use tidy::{release_earlier, tidy};
 pub use tool::{judge, run_tool};

@@ -1,12 +1,13 @@
 //! A PostgreSQL database's task whose worker was lost: the OIDs say how far it came.
 
 use super::way_back::{cut_off_again, insist, swapped, way_back};
-use super::{Fenced, Unfencing, commit, unfence, verify};
+use super::{Fenced, Unfencing, commit, verify};
 use crate::Error;
 use crate::migration::facts::{Applying, BackedUp, Rehearsed, Scratch, heads, step};
 use crate::migration::halt::{Halt, Reason};
+use crate::migration::recover::Left;
 use crate::migration::steps::{self, open_backup};
-use crate::migration::{Extent, Site, Success, go_locked};
+use crate::migration::{Site, Success};
 use shared::crash_point;
 use shared::engine::postgres::{FencePlan, FenceState, PostgresLive, SwapPlan};
 use shared::model::Phase;
@@ -21,17 +22,17 @@ struct Noted {
 }
 
 /// Finishes the task or takes it back. The lock at the database is held.
-pub async fn resume(site: &mut Site, live: &PostgresLive, extent: Extent) -> Result<Success, Halt> {
+pub async fn resume(site: &mut Site, live: &PostgresLive) -> Result<Left, Halt> {
     let noted = noted(site)?;
     remove_scratch(site, live, noted.as_ref().and_then(|noted| noted.swap.as_ref())).await?;
-    let Some(noted) = noted else { return again(site, extent).await };
-    let state = insist(site, async || live.observe(&noted.plan).await).await?;
+    let Some(noted) = noted else { return Ok(Left::Nothing) };
+    let state = insist(site, || Box::pin(live.observe(&noted.plan))).await?;
     site.story.detail(&format!("{}: {state}", noted.plan.public));
     match state {
         FenceState::Swapped { failed } => {
             // What the swap left to do: closing the failed one, dropping the placeholder.
             if let Some(swap) = &noted.swap {
-                insist(site, async || live.swap(swap).await).await?;
+                insist(site, || Box::pin(live.swap(swap))).await?;
             }
             Err(Halt::Restored(Reason::new(format!(
                 "its worker was lost; the backup took its place, the failed database is kept as {failed}"
@@ -39,19 +40,19 @@ pub async fn resume(site: &mut Site, live: &PostgresLive, extent: Extent) -> Res
         }
         FenceState::Open | FenceState::HalfClosed if !noted.committing && noted.unfencing.is_none() => {
             finish_unfencing(site, live, &noted.plan).await?;
-            again(site, extent).await
+            Ok(Left::Nothing)
         }
         FenceState::Fenced { .. } if noted.applying.is_none() && noted.unfencing.is_none() => {
             finish_unfencing(site, live, &noted.plan).await?;
-            again(site, extent).await
+            Ok(Left::Nothing)
         }
         FenceState::Open | FenceState::HalfClosed | FenceState::Fenced { .. } if noted.committing => {
             finish_unfencing(site, live, &noted.plan).await?;
-            committed(site, &noted)
+            committed(site, &noted).map(Left::Finished)
         }
         FenceState::Open | FenceState::HalfClosed | FenceState::Fenced { .. } => match noted.unfencing.clone() {
             Some(why) => taken_back(site, live, &noted.plan, &why).await,
-            None => judge_again(site, live, noted).await,
+            None => judge_again(site, live, noted).await.map(Left::Finished),
         },
         FenceState::Elsewhere { .. } | FenceState::Gone => Err(Halt::Stuck(Reason::new(format!(
             "its worker was lost, and the database (OID {}) is not where it was left: {state}",
@@ -75,16 +76,11 @@ fn noted(site: &Site) -> Result<Option<Noted>, Error> {
     }))
 }
 
-async fn again(site: &mut Site, extent: Extent) -> Result<Success, Halt> {
-    steps::tidy(site).await;
-    go_locked(site, extent).await
-}
-
 async fn finish_unfencing(site: &Site, live: &PostgresLive, plan: &FencePlan) -> Result<(), Halt> {
     if crash_point::is_off("unfence-on-resume") {
         return Ok(());
     }
-    let unfenced = insist(site, async || live.unfence(plan).await).await;
+    let unfenced = insist(site, || Box::pin(live.unfence(plan))).await;
     match unfenced {
         Ok(unfenced) => {
             for warning in unfenced.warnings {
@@ -106,15 +102,14 @@ fn committed(site: &Site, noted: &Noted) -> Result<Success, Halt> {
     })?;
     let message = format!("it stands at {}: it was verified, and is open again", heads(&note.after.heads));
     site.story.detail("its commit had been announced, and is finished");
-    Ok(Success { message, backup: Some(note.backup), blocked: None, effects: None })
+    Ok(Success { message, backup: Some(note.backup), effects: None })
 }
 
 /// The fence was being taken away without a change.
-async fn taken_back(site: &mut Site, live: &PostgresLive, plan: &FencePlan, why: &Unfencing) -> Result<Success, Halt> {
+async fn taken_back(site: &mut Site, live: &PostgresLive, plan: &FencePlan, why: &Unfencing) -> Result<Left, Halt> {
     finish_unfencing(site, live, plan).await?;
     let reason = Reason::new(format!("{}; its worker was lost afterwards", why.message));
-    let _ = site;
-    Err(if why.applied { Halt::Restored(reason) } else { Halt::Refused(reason) })
+    if why.applied { Err(Halt::Restored(reason)) } else { Ok(Left::Refused(reason)) }
 }
 
 /// The tool had begun: whatever it did is looked at, after everything of it was ended.
@@ -143,10 +138,10 @@ async fn judge_again(site: &mut Site, live: &PostgresLive, noted: Noted) -> Resu
         .ok_or_else(|| Halt::Stuck(Reason::new("the journal does not hold the rehearsal")))?;
     let shown = insist_verify(site, live, &history, &kept, &rehearsed, &plan).await;
     match shown {
-        Ok(()) => commit(site, live, &rehearsed, &note, &plan, None).await,
+        Ok(()) => commit(site, live, &rehearsed, &note, &plan).await,
         Err(Halt::Refused(_)) => {
             let reason = Reason::new("its worker was lost while the tool was at work");
-            Err(way_back(site, live, &history, &kept, plan, reason).await)
+            Err(way_back(site, live, &kept, plan, reason).await)
         }
         Err(other) => Err(other),
     }
@@ -161,7 +156,7 @@ async fn insist_verify(
     plan: &FencePlan,
 ) -> Result<(), Halt> {
     // So that a server that is away is not taken for a database that differs.
-    insist(site, async || live.observe(plan).await).await?;
+    insist(site, || Box::pin(live.observe(plan))).await?;
     verify(site, live, history, kept, rehearsed, plan).await
 }
 
@@ -176,16 +171,13 @@ async fn remove_scratch(site: &mut Site, live: &PostgresLive, swap: Option<&Swap
     let server = steps::scratch_server(site)?;
     let elsewhere = PostgresLive::new(server.clone(), server);
     for name in names {
-        let oid = PostgresLive::new(live.admin_url().with_database(&name), live.admin_url().clone());
         if let Some(swap) = swap
-            && insist(site, async || live.name_of(swap.restored_oid).await).await?.as_deref() == Some(&name)
+            && insist(site, || Box::pin(live.name_of(swap.restored_oid))).await?.as_deref() == Some(&name)
         {
             continue;
         }
-        let _ = oid;
-        insist(site, async || live.drop_scratch(&name).await).await?;
-        insist(site, async || elsewhere.drop_scratch(&name).await).await?;
-        let _ = unfence;
+        insist(site, || Box::pin(live.drop_scratch(&name))).await?;
+        insist(site, || Box::pin(elsewhere.drop_scratch(&name))).await?;
     }
     Ok(())
 }

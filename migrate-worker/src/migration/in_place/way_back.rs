@@ -6,8 +6,8 @@ use crate::migration::facts::{Scratch, step};
 use crate::migration::halt::{Halt, Reason};
 use crate::migration::site::Site;
 use crate::migration::steps::Kept;
-use crate::runner::History;
-use backup_agent::restore::{RestoreOptions, prove, restore};
+use backup_agent::restore::{RestoreOptions, Restored as Done, prove, restore};
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use shared::connect;
 use shared::crash_point;
@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 /// How long a server that does not answer is waited for, once the database was changed.
 const SERVER_AWAY: Duration = Duration::from_secs(300);
 
+/// How often the backup is brought back before a person is needed.
+const RESTORE_TRIES: usize = 3;
+
 /// The restored database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restored {
@@ -30,16 +33,14 @@ pub struct Restored {
 }
 
 /// Takes a failed migration back; the fence is up and the database cut off. Says what that means.
-pub async fn way_back(
-    site: &mut Site,
-    live: &PostgresLive,
-    history: &History,
-    kept: &Kept,
-    plan: FencePlan,
-    reason: Reason,
-) -> Halt {
+pub async fn way_back(site: &mut Site, live: &PostgresLive, kept: &Kept, plan: FencePlan, reason: Reason) -> Halt {
     site.story.detail(&format!("failed: {}", reason.message));
-    match take_back(site, live, history, kept, &plan, &reason).await {
+    let taken_back = match is_broken(site) {
+        // Equal to the backup means that whoever was there has written nothing that is left.
+        true => unchanged_or_refused(site, live, kept, &plan, &reason).await,
+        false => take_back(site, live, kept, &plan, &reason).await,
+    };
+    match taken_back {
         Ok(how) => Halt::Restored(Reason { message: format!("{}; {how}", reason.message), ..reason }),
         Err(Halt::Refused(second)) => Halt::Stuck(
             Reason::new(format!("{}; and the way back failed: {}", reason.message, second.message)).with_hint(format!(
@@ -51,18 +52,31 @@ pub async fn way_back(
     }
 }
 
-async fn take_back(
+async fn unchanged_or_refused(
     site: &mut Site,
     live: &PostgresLive,
-    history: &History,
+    kept: &Kept,
+    plan: &FencePlan,
+    reason: &Reason,
+) -> Result<String, Halt> {
+    let differences = insist(site, || Box::pin(compare(live, kept, plan))).await?;
+    if !differences.is_empty() {
+        return Err(Halt::refused("somebody else was behind the fence, whose writes a restore would lose"));
+    }
+    take_back(site, live, kept, plan, reason).await
+}
+
+/// Makes the database what the backup shows: opened again where it is that, else the restored backup in its place.
+pub async fn take_back(
+    site: &mut Site,
+    live: &PostgresLive,
     kept: &Kept,
     plan: &FencePlan,
     reason: &Reason,
 ) -> Result<String, Halt> {
     site.begins("compare");
     let begun = Instant::now();
-    let _ = history;
-    let differences = insist(site, async || compare(site, live, kept, plan).await).await?;
+    let differences = insist(site, || Box::pin(compare(live, kept, plan))).await?;
     if differences.is_empty() && !crash_point::is_off("compare-before-restore") {
         site.story.step("compare", "equal to backup B: there is nothing to restore", begun.elapsed());
         unfence(site, live, plan, &Unfencing { applied: true, message: reason.message.clone() }).await?;
@@ -70,9 +84,6 @@ async fn take_back(
     }
     let places = format!("{} places differ from backup B", differences.len());
     site.story.step("compare", &places, begun.elapsed());
-    if is_broken(site) {
-        return Err(Halt::refused("somebody else was behind the fence, whose writes a restore would lose"));
-    }
     let restored = restored(site, live, kept, plan).await?;
     let swap = live.plan_swap(plan, restored.oid);
     swapped(site, live, &swap).await?;
@@ -80,14 +91,8 @@ async fn take_back(
 }
 
 /// Where the fenced database differs from backup B. Sequences that alone ran ahead are set back.
-async fn compare(
-    site: &Site,
-    live: &PostgresLive,
-    kept: &Kept,
-    plan: &FencePlan,
-) -> Result<Vec<Difference>, EngineError> {
+async fn compare(live: &PostgresLive, kept: &Kept, plan: &FencePlan) -> Result<Vec<Difference>, EngineError> {
     let engine = fenced_engine(live, plan);
-    let _ = site;
     let expected = kept.stored.fingerprint();
     let found = engine.fingerprint(&*kept.stored, 2).await?;
     let differences = real(prove(expected, &found).map_err(|error| EngineError::failed(error.to_string()))?);
@@ -110,27 +115,41 @@ async fn restored(site: &mut Site, live: &PostgresLive, kept: &Kept, plan: &Fenc
     let begun = Instant::now();
     let name = PostgresLive::scratch_name(&plan.public, "__res_")?;
     site.ledger.intent(step::RESTORE, &Scratch { place: name.clone() }).await?;
-    let url = live.admin_url().with_database(&name);
-    let engine = connect::engine(DatabaseUrl::Postgres(url.clone()));
-    let repository = kept.stored.repository().clone();
-    let meter = site.meter.clone();
-    let progress: shared::engine::Progress = Arc::new(move |news| {
-        if let shared::engine::LoadProgress::Bytes(bytes) = news {
-            meter.add(bytes);
-        }
-    });
-    let done = restore(&repository, kept.stored.clone(), &*engine, &RestoreOptions::default(), progress).await?;
+    let done = brought_back(site, live, kept, &name).await?;
     if !done.proven {
         return Err(Halt::refused(format!(
             "backup B came back as {name}, but not all of it: {}",
             done.defects.join("; ")
         )));
     }
-    let oid = PostgresLive::new(url.clone(), live.admin_url().clone()).oid().await?;
+    let there = PostgresLive::new(live.admin_url().with_database(&name), live.admin_url().clone());
+    let oid = insist(site, || Box::pin(there.oid())).await?;
     let restored = Restored { name, oid };
     site.ledger.done(step::RESTORE, &restored).await?;
     site.story.step("restore", "backup B beside it, proven equal", begun.elapsed());
     Ok(restored)
+}
+
+/// Restores backup B into a fresh database; anew where the server went away meanwhile.
+async fn brought_back(site: &Site, live: &PostgresLive, kept: &Kept, name: &str) -> Result<Done, Halt> {
+    let engine = connect::engine(DatabaseUrl::Postgres(live.admin_url().with_database(name)));
+    let meter = site.meter.clone();
+    let progress: shared::engine::Progress = Arc::new(move |news| {
+        if let shared::engine::LoadProgress::Bytes(bytes) = news {
+            meter.add(bytes);
+        }
+    });
+    for _ in 1..RESTORE_TRIES {
+        let repository = kept.stored.repository();
+        let options = RestoreOptions::default();
+        match restore(repository, kept.stored.clone(), &*engine, &options, progress.clone()).await {
+            Ok(done) => return Ok(done),
+            Err(error) => tracing::warn!(%error, "the backup could not be brought back; it is tried again"),
+        }
+        insist(site, || Box::pin(live.drop_scratch(name))).await?;
+    }
+    let options = RestoreOptions::default();
+    Ok(restore(kept.stored.repository(), kept.stored.clone(), &*engine, &options, progress).await?)
 }
 
 /// Gives the restored database the public name.
@@ -138,7 +157,7 @@ pub async fn swapped(site: &mut Site, live: &PostgresLive, swap: &SwapPlan) -> R
     site.begins("swap");
     let begun = Instant::now();
     site.ledger.intent(step::SWAP, swap).await?;
-    let done = insist(site, async || live.swap(swap).await).await?;
+    let done = insist(site, || Box::pin(live.swap(swap))).await?;
     for warning in done.warnings {
         tracing::warn!("{warning}");
     }
@@ -148,7 +167,10 @@ pub async fn swapped(site: &mut Site, live: &PostgresLive, swap: &SwapPlan) -> R
 }
 
 /// Does what must be done in the end: a server that is away, restarting for instance, is waited for.
-pub async fn insist<T>(site: &Site, work: impl AsyncFn() -> Result<T, EngineError>) -> Result<T, Halt> {
+pub async fn insist<'a, T>(
+    site: &Site,
+    work: impl Fn() -> BoxFuture<'a, Result<T, EngineError>> + Send,
+) -> Result<T, Halt> {
     let begun = Instant::now();
     loop {
         match work().await {

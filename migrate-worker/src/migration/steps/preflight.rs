@@ -21,20 +21,8 @@ pub async fn preflight(site: &Site) -> Result<Checked, Halt> {
     site.begins("preflight");
     let begun = Instant::now();
     let history = site.stop.or(async { Ok::<_, crate::Error>(site.runner.history().await) }).await??;
-    if let Live::Postgres(live) = site.live().await? {
-        let obstacles = live.preflight().await?;
-        if let Some(first) = obstacles.first() {
-            let all: Vec<&str> = obstacles.iter().map(|obstacle| obstacle.what.as_str()).collect();
-            let hints: Vec<&str> = obstacles.iter().filter_map(|obstacle| obstacle.hint.as_deref()).collect();
-            let message = format!("{} cannot be changed safely: {}", site.name, all.join("; "));
-            return Err(if hints.is_empty() {
-                Halt::refused(message)
-            } else {
-                let _ = first;
-                Halt::refused_with(message, hints.join("; "))
-            });
-        }
-    }
+    super::space(site).await?;
+    no_obstacles(site).await?;
     let current = site.runner.current(&*site.engine, &history).await?;
     if !current.faults.is_empty() {
         let message =
@@ -63,4 +51,17 @@ pub async fn preflight(site: &Site) -> Result<Checked, Halt> {
         site.story.detail(&format!("works only with the code of revision {}", heads(&way.to)));
     }
     Ok(Checked { history, route: way, own_tables: current.own_tables })
+}
+
+/// Refuses a server's database that cannot be fenced, naming every reason with its remedy.
+async fn no_obstacles(site: &Site) -> Result<(), Halt> {
+    let Live::Postgres(live) = site.live().await? else { return Ok(()) };
+    let obstacles = live.preflight().await?;
+    if obstacles.is_empty() {
+        return Ok(());
+    }
+    let all: Vec<&str> = obstacles.iter().map(|obstacle| obstacle.what.as_str()).collect();
+    let hints: Vec<&str> = obstacles.iter().filter_map(|obstacle| obstacle.hint.as_deref()).collect();
+    let message = format!("{} cannot be changed safely: {}", site.name, all.join("; "));
+    Err(if hints.is_empty() { Halt::refused(message) } else { Halt::refused_with(message, hints.join("; ")) })
 }

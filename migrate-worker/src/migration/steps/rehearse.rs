@@ -67,7 +67,7 @@ async fn on_copy(site: &Site, checked: &Checked, kept: &Kept, scratch: &ScratchS
     scratch.engine.number_apart().await?;
     let before = scratch.engine.profile(2).await?;
     let run = run_tool(site, &scratch.url, &checked.route, "rehearse").await?;
-    if let Some(reason) = judge(site.runner.name(), &run) {
+    if let Some(reason) = judge(site, &run) {
         return Err(Halt::Refused(Reason { message: format!("the rehearsal failed: {}", reason.message), ..reason }));
     }
     let (found, after) = site.look(&*scratch.engine, &checked.history, &*kept.stored).await?;

@@ -54,7 +54,8 @@ impl ScratchSite {
             }
         };
         let place = match &made.home {
-            Home::Folder(folder) => folder.display().to_string(),
+            // Its folder is the task's; paths of this machine do not belong into the record.
+            Home::Folder(_) => format!("{purpose:?}").to_lowercase(),
             Home::Server(_, name) => name.clone(),
         };
         site.ledger.intent(step::REHEARSE, &Scratch { place }).await?;

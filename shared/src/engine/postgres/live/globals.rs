@@ -78,7 +78,7 @@ struct Thing {
 }
 
 impl PostgresLive {
-    /// Roles, memberships, settings and grants of databases, tablespaces. Databases made for a while are left out.
+    /// Roles, memberships, tablespaces; settings and grants of roles and of this database, not of others.
     ///
     /// Passwords are no part of it.
     pub async fn globals(&self) -> Result<Globals, EngineError> {
@@ -87,6 +87,10 @@ impl PostgresLive {
         for query in [ROLES, MEMBERS, SETTINGS, DATABASES, GRANTS, TABLESPACES] {
             let list: Vec<Thing> = rows(&mut conn, query).await.doing("what all databases share could not be read")?;
             for Thing { key, name, text, make, remove, database, comment } in list {
+                // Whoever works on another database of the server is no business of this one.
+                if database.as_ref().is_some_and(|database| database != self.public() && !is_ours(database)) {
+                    continue;
+                }
                 let ours = database.is_some_and(|database| is_ours(&database))
                     || comment.is_some_and(|comment| comment.starts_with("holdfast: placeholder "));
                 things.insert(key, Definition { name, text, make, remove, ours });
