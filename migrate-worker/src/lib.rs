@@ -6,6 +6,7 @@
 
 pub mod cli;
 pub mod effect;
+pub mod leftovers;
 pub mod migration;
 pub mod runner;
 pub mod spec;

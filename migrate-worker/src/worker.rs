@@ -1,6 +1,7 @@
 //! One claimed task, from its claim to its end in the record.
 
 use crate::Error;
+use crate::leftovers;
 use crate::migration::{self, Extent, Outcome, Site, Verdict};
 use crate::runner::{self, Runner};
 use crate::spec::MigrateSpec;
@@ -63,6 +64,7 @@ async fn work(with: Performance, claimed: Claimed, verdict: Option<Verdict>) -> 
     let deadline = task.deadline_s.map(Duration::from_secs);
     let (meter, stopper) = (with.meter.clone(), with.stopper.clone());
     let _alive = KeptAlive::begin(Some(held.clone()), world.clock.clone(), deadline, meter, stopper);
+    leftovers::sweep(&world, &*held.log).await;
     let ledger = Ledger::open(&world.config.spool(), held.clone(), world.clock.clone()).await?;
     let extent = if task.kind == TaskKind::Rehearse { Extent::Rehearse } else { Extent::Apply };
     let (outcome, ledger) = match prepare(&world, &task) {

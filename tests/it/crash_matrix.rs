@@ -5,13 +5,14 @@
 //! if `HOLDFAST_TEST_CELLS` names a file. `HOLDFAST_TEST_CELL=text` runs the cells whose name contains the text.
 
 mod cell;
+mod controls;
 mod judge;
 mod points;
 mod results;
 mod world;
 
 use cell::{APPLY, Came, Cell, Fault, When};
-use judge::{Ends, judge};
+use judge::{Ends, Verdict, judge};
 use results::Results;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -102,7 +103,7 @@ fn run_all(
                     if results.has(&cell) {
                         continue;
                     }
-                    let came = cell.run(&bench, &known[&cell.scenario].ends);
+                    let came = run_one(&bench, &cell, &known[&cell.scenario].ends);
                     println!("{}: {} -> {}", cell.name(), came.place, came.verdict.outcome);
                     match told(&cell, &came) {
                         Some(fault) => red.lock().unwrap().push(fault),
@@ -114,6 +115,15 @@ fn run_all(
     });
     println!("{} of {total} cells in {:.0} s", total - queue.lock().unwrap().len(), begun.elapsed().as_secs_f64());
     red.into_inner().unwrap()
+}
+
+/// A test that gives up is a red cell, not the end of the others.
+fn run_one(bench: &Bench, cell: &Cell, ends: &Ends) -> Came {
+    let run = std::panic::AssertUnwindSafe(|| cell.run(bench, ends));
+    std::panic::catch_unwind(run).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+        Came { place: String::new(), verdict: Verdict { outcome: "unknown".into(), faults: vec![said] } }
+    })
 }
 
 fn told(cell: &Cell, came: &Came) -> Option<String> {

@@ -119,7 +119,9 @@ impl Ledger {
             match self.held.log.note_step(&self.held.lease, &note).await {
                 Ok(()) => self.recorded = note.seq,
                 Err(TaskLogError::LeaseLost { .. }) if crash_point::is_off("lease-check") => return Ok(()),
-                Err(TaskLogError::Unavailable { place, message }) if self.is_alone() => {
+                Err(TaskLogError::Unavailable { place, message } | TaskLogError::Unusable { place, message, .. })
+                    if self.is_alone() =>
+                {
                     tracing::warn!(%place, message, step = note.step, "the record does not answer; the local journal is relied on");
                     return Ok(());
                 }
@@ -136,7 +138,9 @@ impl Ledger {
         }
         match self.held.log.renew(&self.held.lease, self.held.time, &TaskProgress::default()).await {
             Ok(_) => Ok(()),
-            Err(TaskLogError::Unavailable { place, message }) if self.is_alone() => {
+            Err(TaskLogError::Unavailable { place, message } | TaskLogError::Unusable { place, message, .. })
+                if self.is_alone() =>
+            {
                 tracing::warn!(%place, message, "the record does not answer; the lock at the database is relied on");
                 Ok(())
             }

@@ -2,6 +2,7 @@
 
 use super::apply::{PROGRAM, open_world};
 use crate::Error;
+use crate::leftovers;
 use crate::story::Story;
 use crate::worker::{self, KINDS, Performance};
 use crate::world::World;
@@ -69,6 +70,7 @@ impl Loop {
         let no_signal = |error: std::io::Error| Error::failed(format!("signals cannot be heard: {error}"));
         let mut terminate = signal(SignalKind::terminate()).map_err(no_signal)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signal)?;
+        leftovers::sweep(&self.world, &*self.log).await;
         tracing::info!(databases = self.targets.len(), "waiting for tasks");
         loop {
             let claimed = if self.at_work.len() < parallel { self.claim(until_idle).await? } else { None };

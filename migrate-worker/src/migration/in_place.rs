@@ -165,8 +165,10 @@ struct Unfencing {
 }
 
 async fn unfence(site: &mut Site, live: &PostgresLive, plan: &FencePlan, why: &Unfencing) -> Result<(), Halt> {
+    // A database behind its fence is away from everybody: neither a silent record nor a restarting server leave it there.
+    site.ledger.rely_on_journal();
     site.ledger.intent(step::UNFENCE, why).await?;
-    for warning in live.unfence(plan).await?.warnings {
+    for warning in way_back::insist(site, || Box::pin(live.unfence(plan))).await?.warnings {
         tracing::warn!("{warning}");
     }
     Ok(site.ledger.done(step::UNFENCE, why).await?)

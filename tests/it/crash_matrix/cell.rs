@@ -52,7 +52,7 @@ pub struct Came {
 pub const APPLY: &[&str] = &["apply", "shop"];
 
 /// The lease of [`World`], and a bit.
-const LAPSED: Duration = Duration::from_millis(3300);
+pub const LAPSED: Duration = Duration::from_millis(3300);
 
 impl Cell {
     /// A name that is the same in every run.
@@ -187,7 +187,7 @@ fn moved(agent: &Agent, from: &str, to: &str) {
 }
 
 /// The process id of the tool's `run`-th run that changes something; none where the worker ends before.
-fn tool_of(worker: &mut Running, run: usize) -> Option<u32> {
+pub fn tool_of(worker: &mut Running, run: usize) -> Option<u32> {
     let mut seen = Vec::new();
     let begun = Instant::now();
     while worker.is_running() {
@@ -221,7 +221,8 @@ fn children(parent: u32) -> Vec<u32> {
     found
 }
 
-fn kill(pid: u32) {
+/// Sends SIGKILL.
+pub fn kill(pid: u32) {
     // It may have ended by itself.
     let _ = std::process::Command::new("kill")
         .args(["-KILL", &pid.to_string()])

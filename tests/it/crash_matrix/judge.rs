@@ -145,13 +145,21 @@ fn processes(world: &World<'_>, jobs: &[Value], verdict: &mut Verdict) {
         let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap_or_default();
         let environment = String::from_utf8_lossy(&read("environ")).into_owned();
         let is_tagged = environment.split('\0').any(|entry| tags.contains(entry));
-        let is_here =
-            std::fs::read_link(folder.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(world.agent.home()));
-        if is_tagged || is_here {
+        if is_tagged || is_here(&folder.path(), world) {
             let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
             verdict.faults.push(format!("process {} is left: {command}", folder.file_name().display()));
         }
     }
+}
+
+fn is_here(process: &Path, world: &World<'_>) -> bool {
+    std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(world.agent.home()))
+}
+
+/// Processes that work in the folders of this world.
+pub fn left_processes(world: &World<'_>) -> Vec<u32> {
+    let all = std::fs::read_dir("/proc").unwrap().flatten().filter(|folder| is_here(&folder.path(), world));
+    all.filter_map(|folder| folder.file_name().to_str()?.parse().ok()).collect()
 }
 
 fn files(world: &World<'_>, verdict: &mut Verdict) {

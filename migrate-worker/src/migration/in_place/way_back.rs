@@ -6,7 +6,7 @@ use crate::migration::facts::{Scratch, step};
 use crate::migration::halt::{Halt, Reason};
 use crate::migration::site::Site;
 use crate::migration::steps::Kept;
-use backup_agent::restore::{RestoreOptions, prove, restore};
+use backup_agent::restore::{RestoreOptions, Restored as Done, prove, restore};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use shared::connect;
@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 
 /// How long a server that does not answer is waited for, once the database was changed.
 const SERVER_AWAY: Duration = Duration::from_secs(300);
+
+/// How often the backup is brought back before a person is needed.
+const RESTORE_TRIES: usize = 3;
 
 /// The restored database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,27 +115,41 @@ async fn restored(site: &mut Site, live: &PostgresLive, kept: &Kept, plan: &Fenc
     let begun = Instant::now();
     let name = PostgresLive::scratch_name(&plan.public, "__res_")?;
     site.ledger.intent(step::RESTORE, &Scratch { place: name.clone() }).await?;
-    let url = live.admin_url().with_database(&name);
-    let engine = connect::engine(DatabaseUrl::Postgres(url.clone()));
-    let repository = kept.stored.repository().clone();
-    let meter = site.meter.clone();
-    let progress: shared::engine::Progress = Arc::new(move |news| {
-        if let shared::engine::LoadProgress::Bytes(bytes) = news {
-            meter.add(bytes);
-        }
-    });
-    let done = restore(&repository, kept.stored.clone(), &*engine, &RestoreOptions::default(), progress).await?;
+    let done = brought_back(site, live, kept, &name).await?;
     if !done.proven {
         return Err(Halt::refused(format!(
             "backup B came back as {name}, but not all of it: {}",
             done.defects.join("; ")
         )));
     }
-    let oid = PostgresLive::new(url.clone(), live.admin_url().clone()).oid().await?;
+    let there = PostgresLive::new(live.admin_url().with_database(&name), live.admin_url().clone());
+    let oid = insist(site, || Box::pin(there.oid())).await?;
     let restored = Restored { name, oid };
     site.ledger.done(step::RESTORE, &restored).await?;
     site.story.step("restore", "backup B beside it, proven equal", begun.elapsed());
     Ok(restored)
+}
+
+/// Restores backup B into a fresh database; anew where the server went away meanwhile.
+async fn brought_back(site: &Site, live: &PostgresLive, kept: &Kept, name: &str) -> Result<Done, Halt> {
+    let engine = connect::engine(DatabaseUrl::Postgres(live.admin_url().with_database(name)));
+    let meter = site.meter.clone();
+    let progress: shared::engine::Progress = Arc::new(move |news| {
+        if let shared::engine::LoadProgress::Bytes(bytes) = news {
+            meter.add(bytes);
+        }
+    });
+    for _ in 1..RESTORE_TRIES {
+        let repository = kept.stored.repository();
+        let options = RestoreOptions::default();
+        match restore(repository, kept.stored.clone(), &*engine, &options, progress.clone()).await {
+            Ok(done) => return Ok(done),
+            Err(error) => tracing::warn!(%error, "the backup could not be brought back; it is tried again"),
+        }
+        insist(site, || Box::pin(live.drop_scratch(name))).await?;
+    }
+    let options = RestoreOptions::default();
+    Ok(restore(kept.stored.repository(), kept.stored.clone(), &*engine, &options, progress).await?)
 }
 
 /// Gives the restored database the public name.
