@@ -82,7 +82,12 @@ fn in_turns(cells: Vec<Cell>, draws: &mut Draws) -> Vec<(usize, Cell)> {
 }
 
 /// Runs cells on several threads until they or the time are over; returns the red ones.
-fn run_all(known: &BTreeMap<Scenario, Known>, cells: Vec<(usize, Cell)>, time: Duration, results: &Results) -> Vec<String> {
+fn run_all(
+    known: &BTreeMap<Scenario, Known>,
+    cells: Vec<(usize, Cell)>,
+    time: Duration,
+    results: &Results,
+) -> Vec<String> {
     let (begun, red) = (Instant::now(), Mutex::new(Vec::new()));
     let total = cells.len();
     let queue = Mutex::new(cells.into_iter());

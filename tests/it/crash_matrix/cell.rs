@@ -211,7 +211,8 @@ fn children(parent: u32) -> Vec<u32> {
     for folder in std::fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = folder.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let stat = std::fs::read_to_string(folder.path().join("stat")).unwrap_or_default();
-        let is_child = stat.rsplit(')').next().is_some_and(|rest| rest.split_whitespace().nth(1) == Some(&parent.to_string()));
+        let is_child =
+            stat.rsplit(')').next().is_some_and(|rest| rest.split_whitespace().nth(1) == Some(&parent.to_string()));
         let command = || std::fs::read(folder.path().join("cmdline")).unwrap_or_default();
         if is_child && command().split(|byte| *byte == 0).any(|word| word == b"up") {
             found.push(pid);
@@ -223,5 +224,8 @@ fn children(parent: u32) -> Vec<u32> {
 /// Sends SIGKILL.
 pub fn kill(pid: u32) {
     // It may have ended by itself.
-    let _ = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(std::process::Stdio::null()).status();
+    let _ = std::process::Command::new("kill")
+        .args(["-KILL", &pid.to_string()])
+        .stderr(std::process::Stdio::null())
+        .status();
 }

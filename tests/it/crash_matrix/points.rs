@@ -37,8 +37,17 @@ pub fn cells(scenario: Scenario, labels: &[String]) -> Vec<Cell> {
 
 /// Why a combination has no cell.
 pub const CANNOT_OCCUR: [(&str, &str); 4] = [
-    ("tool killed, at a point of the worker", "the tool runs only between two points: it is killed by the clock instead"),
+    (
+        "tool killed, at a point of the worker",
+        "the tool runs only between two points: it is killed by the clock instead",
+    ),
     ("server stopped, SQLite", "there is no server"),
-    ("store, state database or takeover, while the tool runs", "the worker reads neither then; the next point is such a cell"),
-    ("a second point of a label of the store, the backup or a mark", "the same code: their own crash tests kill at every one"),
+    (
+        "store, state database or takeover, while the tool runs",
+        "the worker reads neither then; the next point is such a cell",
+    ),
+    (
+        "a second point of a label of the store, the backup or a mark",
+        "the same code: their own crash tests kill at every one",
+    ),
 ];
