@@ -3,6 +3,7 @@
 //! The file is only ever opened by SQLite: closing another descriptor of it would drop the locks that connections of
 //! this process hold.
 
+mod drafts;
 mod open;
 
 use super::TaskLogError;

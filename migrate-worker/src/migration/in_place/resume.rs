@@ -176,8 +176,14 @@ async fn remove_scratch(site: &mut Site, live: &PostgresLive, swap: Option<&Swap
         {
             continue;
         }
-        insist(site, || Box::pin(live.drop_scratch(&name))).await?;
-        insist(site, || Box::pin(elsewhere.drop_scratch(&name))).await?;
+        for server in [live, &elsewhere] {
+            // A restore that was not finished has made a database beside the one it was to become.
+            let made = PostgresLive::new(server.admin_url().with_database(&name), server.admin_url().clone());
+            let unfinished = insist(site, || Box::pin(made.leftovers())).await?;
+            for scratch in unfinished.iter().chain([&name]) {
+                insist(site, || Box::pin(server.drop_scratch(scratch))).await?;
+            }
+        }
     }
     Ok(())
 }

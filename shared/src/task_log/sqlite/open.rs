@@ -7,7 +7,6 @@ use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,6 +28,9 @@ pub enum Access {
 /// Opens the record, or makes it where that is allowed.
 pub async fn open(path: &Path, access: Access, patience: Duration) -> Result<SqliteConnection, TaskLogError> {
     let place = path.display().to_string();
+    if access == Access::Write {
+        drafts::sweep(path);
+    }
     match std::fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound && access == Access::Write => make(path, patience).await?,
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -121,7 +123,13 @@ async fn make(path: &Path, patience: Duration) -> Result<(), TaskLogError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(unusable(&place, "it is no path of a file", None));
     };
-    let draft = parent.join(format!(".{}.{}", name.to_string_lossy(), uuid::Uuid::now_v7().simple()));
+    let draft = drafts::new(parent, name);
+    // Locked while it is made, so that others can tell it from what a killed program left.
+    let held = drafts::create(&draft).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => unusable(&place, "its directory is not there", Some("make the directory first")),
+        ErrorKind::StorageFull => unavailable(&place, "there is no space left on its disk"),
+        _ => unusable(&place, format!("it cannot be made: {error}"), None),
+    })?;
     let made = fill(&draft, &place, patience).await.and_then(|()| {
         let linked = match std::fs::hard_link(&draft, path) {
             // Somebody else made it meanwhile: theirs is as good.
@@ -130,21 +138,12 @@ async fn make(path: &Path, patience: Duration) -> Result<(), TaskLogError> {
         };
         linked.map_err(|error| unavailable(&place, format!("it could not be made: {error}")))
     });
-    for rest in ["", "-journal", "-wal", "-shm"] {
-        let mut file = draft.clone().into_os_string();
-        file.push(rest);
-        let _ = std::fs::remove_file(file);
-    }
+    drafts::remove(&draft);
+    drop(held);
     made
 }
 
 async fn fill(draft: &Path, place: &str, patience: Duration) -> Result<(), TaskLogError> {
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft);
-    made.map(drop).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => unusable(place, "its directory is not there", Some("make the directory first")),
-        ErrorKind::StorageFull => unavailable(place, "there is no space left on its disk"),
-        _ => unusable(place, format!("it cannot be made: {error}"), None),
-    })?;
     let wrong = |error: sqlx::Error| failed(place, &error);
     let connect = options(draft).journal_mode(SqliteJournalMode::Delete).busy_timeout(patience);
     let mut connection = connect.connect().await.map_err(wrong)?;
