@@ -114,6 +114,7 @@ impl Cell {
             Fault::Tool => drop(worker.wait()),
             Fault::Server => {
                 let mut server = world.bench.server().borrow_mut();
+                world.has_crashed.set(true);
                 server.stop_immediately();
                 // Sometimes the worker finds it gone, sometimes only its sessions.
                 if matches!(self.when, When::Point(number) if number % 2 == 0) {

@@ -111,6 +111,8 @@ pub struct World<'a> {
     pub bench: &'a Bench,
     /// PostgreSQL's number of the database that is there in the beginning.
     pub oid: String,
+    /// The server has crashed meanwhile.
+    pub has_crashed: std::cell::Cell<bool>,
 }
 
 impl<'a> World<'a> {
@@ -126,7 +128,7 @@ impl<'a> World<'a> {
         for (name, text) in scenario.files(pause_s) {
             std::fs::write(folder.join(name), text).unwrap();
         }
-        let mut world = World { scenario, agent, bench, oid: String::new() };
+        let mut world = World { scenario, agent, bench, oid: String::new(), has_crashed: false.into() };
         world.fill();
         world
     }
