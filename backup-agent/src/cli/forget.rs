@@ -117,7 +117,7 @@ fn report(plan: &ForgetPlan, done: Option<&Forgotten>, json: bool) -> Done {
 #[derive(Debug, Args)]
 #[command(after_help = "Example: backup-agent unforget shop/20250131T030000Z-1a2b3c")]
 pub struct Unforget {
-    /// <database>/<id>, or the beginning of an id; or a database, whose configured retention is applied
+    /// <database>/<id>, or the beginning of an id
     backup: String,
     /// Print the result as JSON
     #[arg(long)]
