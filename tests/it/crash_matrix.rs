@@ -23,6 +23,9 @@ use world::{Bench, Scenario, World};
 /// How long the sample may take after one cell of every scenario and fault was run.
 const SAMPLE: Duration = Duration::from_secs(100);
 
+/// Chooses the sample where nobody gives another seed: the same cells in every run, so that what turns red is the change.
+const SEED: u64 = 20_261_121;
+
 /// Cells at work at once, each with a server of its own.
 const THREADS: usize = 2;
 
@@ -134,7 +137,7 @@ fn told(cell: &Cell, came: &Came) -> Option<String> {
 
 #[test]
 fn a_migration_hit_at_any_step_by_any_fault_ends_as_before_or_as_after_and_says_so() {
-    let mut draws = Draws::from_environment();
+    let mut draws = Draws::from_environment_or(SEED);
     let known = known(&Bench::default());
     let cells: Vec<Cell> = known.iter().flat_map(|(scenario, known)| points::cells(*scenario, &known.labels)).collect();
     let chosen = std::env::var("HOLDFAST_TEST_CELL").ok();
@@ -152,7 +155,7 @@ fn a_migration_hit_at_any_step_by_any_fault_ends_as_before_or_as_after_and_says_
 
 #[test]
 fn a_worker_killed_at_any_time_leaves_nothing_half_done() {
-    let mut draws = Draws::from_environment();
+    let mut draws = Draws::from_environment_or(SEED);
     let known = known(&Bench::default());
     let number = if is_long() { 300 } else { 20 };
     let cells = (0..number).map(|at| {

@@ -116,6 +116,14 @@ impl Draws {
         Self::new(seed)
     }
 
+    /// The same, with a seed of its own where none is given: a sample that is the same in every run.
+    pub fn from_environment_or(seed: u64) -> Self {
+        let given = std::env::var("HOLDFAST_TEST_SEED").ok();
+        let seed = given.map_or(seed, |text| text.parse().expect("HOLDFAST_TEST_SEED is a number"));
+        println!("HOLDFAST_TEST_SEED={seed}");
+        Self::new(seed)
+    }
+
     /// The seed, for messages.
     pub fn seed(&self) -> u64 {
         self.seed
