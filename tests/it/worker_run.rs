@@ -130,7 +130,7 @@ fn a_stuck_database_is_closed_to_others_until_a_person_restores_it() {
     assert!(tables(&shop(&agent)).contains("intruder"), "looking changes nothing");
     let resolved = agent.run(&["resolve", &job, "--restore"]).expect_code(4);
     assert!(resolved.stdout.contains("restored:"), "{}", resolved.stdout);
-    assert_eq!(tables(&shop(&agent)), "item");
+    assert_eq!(tables(&shop(&agent)).trim(), "item");
     assert_eq!(sqlite3(&shop(&agent), "SELECT count(*) FROM item").unwrap().trim(), "2");
     let kept: Vec<PathBuf> = std::fs::read_dir(agent.home())
         .unwrap()
