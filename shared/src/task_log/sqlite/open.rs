@@ -1,6 +1,6 @@
 //! Opens the file, makes it, looks whose it is.
 
-use super::{code, failed, unavailable, unusable};
+use super::{code, drafts, failed, unavailable, unusable};
 use crate::task_log::TaskLogError;
 use crate::task_log::migrations::{self, Verdict};
 use sqlx::migrate::MigrateError;
