@@ -193,7 +193,7 @@ async fn tool_behind_the_fence(
                 run = &mut run => break run,
                 () = tokio::time::sleep(LOOK_EVERY) => {
                     // A server that does not answer now will be asked again below.
-                    foreign.extend(live.sessions_of_others(plan).await.unwrap_or_default());
+                    foreign.extend(live.foreign_sessions(plan).await.unwrap_or_default());
                 }
             }
         }

@@ -117,7 +117,7 @@ async fn judge_again(site: &mut Site, live: &PostgresLive, noted: Noted) -> Resu
     let Some(applying) = noted.applying else {
         return Err(Halt::Stuck(Reason::new("the journal is of no use: the tool's beginning is not in it")));
     };
-    let foreign = live.sessions_of_others(&noted.plan).await.unwrap_or_default();
+    let foreign = live.foreign_sessions(&noted.plan).await.unwrap_or_default();
     if !foreign.is_empty() {
         site.ledger.done(step::FENCE_BROKEN, &foreign).await?;
     }

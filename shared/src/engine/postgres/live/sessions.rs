@@ -105,24 +105,16 @@ impl PostgresLive {
     ///
     /// Ours are those whose application name begins with `holdfast`, under the application's or the fencing role.
     pub async fn foreign_sessions(&self, plan: &FencePlan) -> Result<Vec<String>, EngineError> {
-        let is_ours = |session: &Session| session.application.as_ref().is_some_and(|name| name.starts_with(OURS));
-        self.foreign(plan, is_ours).await
-    }
-
-    /// The same while a tool of ours is at work: how it calls its sessions is its own business, so that only those of
-    /// other roles are foreign.
-    pub async fn sessions_of_others(&self, plan: &FencePlan) -> Result<Vec<String>, EngineError> {
-        self.foreign(plan, |_| true).await
-    }
-
-    async fn foreign(&self, plan: &FencePlan, is_ours: impl Fn(&Session) -> bool) -> Result<Vec<String>, EngineError> {
         let ours = [self.role_of(&self.fenced_url(plan)).await?, self.role_of(&self.fenced_admin_url(plan)).await?];
         let ours: BTreeSet<String> = ours.into_iter().collect();
         let mut conn = self.maintenance().await?;
         let found = in_database(&mut conn, plan.oid).await?;
         session::close(conn).await;
-        let is_ours =
-            |session: &Session| is_ours(session) && session.role.as_ref().is_some_and(|role| ours.contains(role));
+        // A tool that calls its sessions otherwise counts as somebody else: then a person is asked, and nothing is lost.
+        let is_ours = |session: &Session| {
+            session.application.as_ref().is_some_and(|name| name.starts_with(OURS))
+                && session.role.as_ref().is_some_and(|role| ours.contains(role))
+        };
         Ok(found.iter().filter(|session| !is_ours(session)).map(Session::in_words).collect())
     }
 
