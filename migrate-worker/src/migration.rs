@@ -1,8 +1,8 @@
 //! The story of a migration, from the wish to its outcome.
 //!
 //! Everything up to the plan is the same for every database and only reads it: look, back up, rehearse on a copy restored
-//! from that very backup, decide. What follows differs: an SQLite database is changed by [`promote`], a PostgreSQL
-//! database [`in_place`]. Whatever ends early says what that means for the database ([`Halt`]).
+//! from that very backup, decide. What follows differs: an SQLite database is changed by `promote`, a PostgreSQL
+//! database `in_place`. Whatever ends early says what that means for the database ([`Halt`]).
 
 mod facts;
 mod halt;
