@@ -71,6 +71,22 @@ fn every_change_to_sqlite_shows_in_its_dump() {
     });
 }
 
+/// A draw that finds nothing to change would fail whoever draws it, one run in many.
+#[test]
+fn a_thousand_changes_to_rows_of_postgresql_find_something_to_change() {
+    let database = postgres::database();
+    let mut draws = Draws::from_environment();
+    let mut changes = postgres::Catalogue::read(&database).draw(1000, &mut draws);
+    // What is not of rows may not be possible in a transaction.
+    changes.retain(|change| change.sql.contains("there is nothing to change"));
+    assert!(changes.len() > 300, "only {} are of rows", changes.len());
+    let failed = changes.chunks(50).filter_map(|changes| {
+        let all: String = changes.iter().map(|change| format!("BEGIN; {};\nROLLBACK;\n", change.sql)).collect();
+        database.try_psql(&all).err()
+    });
+    assert_eq!(failed.collect::<Vec<_>>(), Vec::<String>::new(), "HOLDFAST_TEST_SEED={}", draws.seed());
+}
+
 #[test]
 fn three_hundred_different_changes_can_be_drawn_and_drawn_again() {
     let database = postgres::database();

@@ -46,11 +46,15 @@ pub(super) struct Column {
     pub(super) has_default: bool,
     pub(super) in_unique_index: bool,
     pub(super) is_identity: bool,
-    /// Rows that hold a value, rows that hold one other than an empty text, and how many values there are.
+    /// Rows that hold a value, and how many values there are.
     pub(super) filled: usize,
-    pub(super) not_empty: usize,
     pub(super) distinct: usize,
+    /// Changes to a value that some row differs after.
+    pub(super) variants: Vec<Variant>,
 }
+
+/// A change to one value: its description and the new value.
+pub(super) type Variant = (&'static str, &'static str);
 
 impl Catalogue {
     /// Reads what is there.
@@ -79,11 +83,12 @@ impl Catalogue {
                 in_unique_index: yes(10),
                 is_identity: yes(11),
                 filled: number(12),
-                not_empty: number(13),
-                distinct: number(14),
+                distinct: number(13),
+                variants: Vec::new(),
             };
             tables.last_mut().unwrap().columns.push(column);
         }
+        tables.iter_mut().for_each(|table| postgres_rows::keep_feasible(database, table));
         assert!(tables.len() > 5, "the catalogue lists next to nothing: {tables:?}");
         let mut catalogue = Self { tables, schema: Vec::new() };
         catalogue.schema = postgres_schema::all(&catalogue, database);
@@ -119,7 +124,6 @@ SELECT c.oid::regclass::text,
     EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND a.attnum = ANY (i.indkey::int2[])),
     a.attidentity <> '',
     (xpath('/row/n/text()', query_to_xml(format('SELECT count(%I) AS n FROM ONLY %s', a.attname, c.oid::regclass), false, true, '')))[1]::text,
-    (xpath('/row/n/text()', query_to_xml(format('SELECT count(*) AS n FROM ONLY %s WHERE %I::text <> %L', c.oid::regclass, a.attname, ''), false, true, '')))[1]::text,
     (xpath('/row/n/text()', query_to_xml(format('SELECT count(DISTINCT %I::text) AS n FROM ONLY %s', a.attname, c.oid::regclass), false, true, '')))[1]::text
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid JOIN pg_type t ON t.oid = a.atttypid
 WHERE c.relkind = 'r' AND c.relnamespace IN ('public'::regnamespace, 'extra'::regnamespace)

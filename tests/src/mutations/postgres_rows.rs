@@ -1,7 +1,8 @@
 //! Changes to rows: every type has its own small ways of being wrong.
 
-use super::postgres::{Catalogue, Column, Table};
+use super::postgres::{Catalogue, Column, Table, Variant};
 use super::{Draws, Kind, Mutation};
+use crate::postgres::TestDatabase;
 
 /// Draws one change; none where what was drawn first does not fit.
 pub(super) fn draw(catalogue: &Catalogue, draws: &mut Draws) -> Option<Mutation> {
@@ -43,24 +44,53 @@ fn nth(table: &Table, condition: &str, n: usize) -> String {
 }
 
 fn value(table: &Table, column: &Column, draws: &mut Draws) -> Option<Mutation> {
-    if column.in_unique_index || column.not_empty == 0 {
+    if column.variants.is_empty() {
         return None;
     }
     let n = draws.below(table.rows);
-    let (what, new) = *draws.pick(variants(column)?);
-    let new = new.replace("{c}", &column.name).replace("{k}", &draws.below(1000).to_string());
-    // As text: to the types themselves 1.0 equals 1.00 and -0 equals 0.
-    let differs =
-        format!("{0} IS NOT NULL AND {0}::text <> '' AND ({new})::text IS DISTINCT FROM {0}::text", column.name);
+    let (what, new) = *draws.pick(&column.variants);
+    let (new, differs) = new_value(column, new, draws.below(1000));
     let description = format!("{what} in {} of {}", column.name, table.name);
     let statement =
         format!("UPDATE ONLY {} SET {} = {new} WHERE ctid = {}", table.name, column.name, nth(table, &differs, n));
     change(Kind::Value, description, &statement)
 }
 
+/// A variant's new value, and which rows differ after it.
+fn new_value(column: &Column, variant: &str, k: usize) -> (String, String) {
+    let new = variant.replace("{c}", &column.name).replace("{k}", &k.to_string());
+    // As text: to the types themselves 1.0 equals 1.00 and -0 equals 0.
+    let differs =
+        format!("{0} IS NOT NULL AND {0}::text <> '' AND ({new})::text IS DISTINCT FROM {0}::text", column.name);
+    (new, differs)
+}
+
+/// Keeps of each column's variants those that some row differs after: a telephone number has no other case.
+#[track_caller]
+pub(super) fn keep_feasible(database: &TestDatabase, table: &mut Table) {
+    for column in &mut table.columns {
+        let possible = if column.in_unique_index { &[] } else { variants(column) };
+        // A row that is sorted out must not be computed with: CASE is evaluated in order, AND is not.
+        let is_found = |(_, new): &(&str, &str)| {
+            let (_, differs) = new_value(column, new, 0);
+            format!(
+                "COALESCE(bool_or(CASE WHEN {0} IS NULL OR {0}::text = '' THEN false ELSE {differs} END), false)",
+                column.name
+            )
+        };
+        if possible.is_empty() {
+            continue;
+        }
+        let found: Vec<String> = possible.iter().map(is_found).collect();
+        let found = database.query_rows(&format!("SELECT {} FROM ONLY {}", found.join(", "), table.name));
+        let feasible = possible.iter().zip(&found[0]).filter(|(_, found)| *found == "t");
+        column.variants = feasible.map(|(variant, _)| *variant).collect();
+    }
+}
+
 /// Descriptions and new values; `{c}` is the column, `{k}` a random number.
-fn variants(column: &Column) -> Option<&'static [(&'static str, &'static str)]> {
-    Some(match column.type_name.as_str() {
+fn variants(column: &Column) -> &'static [Variant] {
+    match column.type_name.as_str() {
         "int2" | "int4" | "int8" => &[("one more", "{c} + 1")],
         "numeric" if column.full_type == "numeric" => {
             &[("a little more", "{c} + 0.0000001"), ("a zero behind the point", "{c} + 0.0000000000000000000000000")]
@@ -89,8 +119,8 @@ fn variants(column: &Column) -> Option<&'static [(&'static str, &'static str)]> 
             ("one byte", "set_byte({c}, {k} % length({c}), (get_byte({c}, {k} % length({c})) + 1) % 256)"),
             ("a NUL behind", "{c} || '\\x00'::bytea"),
         ],
-        _ => return None,
-    })
+        _ => &[],
+    }
 }
 
 fn becomes_null(table: &Table, column: &Column, draws: &mut Draws) -> Option<Mutation> {
