@@ -20,7 +20,7 @@ use crate::world::World;
 use serde::{Deserialize, Serialize};
 use shared::crash_point;
 use shared::engine::DumpSource;
-use shared::engine::postgres::{FencePlan, PostgresEngine, PostgresLive};
+use shared::engine::postgres::{FencePlan, PostgresEngine, PostgresLive, Unfenced};
 use shared::model::{DatabaseName, DatabaseUrl, Phase, StepNote};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -168,10 +168,15 @@ async fn unfence(site: &mut Site, live: &PostgresLive, plan: &FencePlan, why: &U
     // A database behind its fence is away from everybody: neither a silent record nor a restarting server leave it there.
     site.ledger.rely_on_journal();
     site.ledger.intent(step::UNFENCE, why).await?;
-    for warning in way_back::insist(site, || Box::pin(live.unfence(plan))).await?.warnings {
+    tell(way_back::insist(site, || Box::pin(live.unfence(plan))).await?);
+    Ok(site.ledger.done(step::UNFENCE, why).await?)
+}
+
+/// Tells what could not be cleared away; nothing depends on it.
+fn tell(unfenced: Unfenced) {
+    for warning in unfenced.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(site.ledger.done(step::UNFENCE, why).await?)
 }
 
 /// Runs the tool, then ends everything behind the fence. The answer of the tool is judged; a fence that somebody got
@@ -279,20 +284,11 @@ async fn commit(
         ))),
         other => other,
     })?;
-    for warning in unfenced.warnings {
-        tracing::warn!("{warning}");
-    }
+    tell(unfenced);
     site.ledger.done(step::COMMIT, &Fenced { plan: plan.clone() }).await?;
     site.story.step("commit", "open again", begun.elapsed());
-    release_earlier(site, &backed_up.backup).await;
+    steps::release_earlier(site, &backed_up.backup).await;
     Ok(Success::applied(rehearsed, backed_up.backup.clone()))
-}
-
-async fn release_earlier(site: &Site, backup: &str) {
-    let Some(id) = backup.split_once('/').and_then(|(_, id)| id.parse().ok()) else { return };
-    if let Err(error) = steps::release_earlier(site, &id).await {
-        tracing::warn!(%error, "backups of earlier migrations stay on hold");
-    }
 }
 
 /// Whether somebody was seen behind the fence.

@@ -32,7 +32,7 @@ pub async fn apply(
     match changed(site, live, checked, &kept, rehearsed).await {
         Ok(()) => {
             crash_point::reached("promote: done, not yet told");
-            release_earlier(site, &kept).await;
+            steps::release_earlier(site, &backed_up.backup).await;
             Ok(Success::applied(rehearsed, backed_up.backup.clone()))
         }
         Err(Halt::Refused(reason)) => Err(as_it_was(site, checked, &kept, reason).await),
@@ -189,11 +189,4 @@ pub(super) async fn as_it_was(site: &Site, checked: &Checked, kept: &Kept, reaso
         ))
         .with_hint(format!("backup {} shows it as it was", kept.note.backup)),
     )
-}
-
-async fn release_earlier(site: &Site, kept: &Kept) {
-    let id = &kept.stored.manifest().header.id;
-    if let Err(error) = steps::release_earlier(site, id).await {
-        tracing::warn!(%error, "backups of earlier migrations stay on hold");
-    }
 }

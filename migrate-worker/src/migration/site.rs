@@ -12,7 +12,7 @@ use backup_agent::record::TaskMeter;
 use backup_agent::stop::{Stop, Stopper};
 use shared::engine::postgres::PostgresLive;
 use shared::engine::sqlite::live::SqliteLive;
-use shared::engine::{DumpSource, Engine};
+use shared::engine::{DumpSource, Engine, LoadProgress, Progress};
 use shared::model::{DatabaseName, DatabaseUrl, Fingerprint, Phase};
 use shared::task_log::Worker;
 use std::path::PathBuf;
@@ -81,6 +81,16 @@ impl Site {
     pub fn begins(&self, step: &'static str) {
         self.meter.step(step);
         self.story.begins(step);
+    }
+
+    /// Hears of the bytes a restore loads.
+    pub fn load_progress(&self) -> Progress {
+        let meter = self.meter.clone();
+        Arc::new(move |news| {
+            if let LoadProgress::Bytes(bytes) = news {
+                meter.add(bytes);
+            }
+        })
     }
 
     /// The folder of this task.

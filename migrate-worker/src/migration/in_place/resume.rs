@@ -1,7 +1,7 @@
 //! A PostgreSQL database's task whose worker was lost: the OIDs say how far it came.
 
 use super::way_back::{cut_off_again, insist, swapped, way_back};
-use super::{Fenced, Unfencing, commit, verify};
+use super::{Fenced, Unfencing, commit, tell, verify};
 use crate::Error;
 use crate::migration::facts::{Applying, BackedUp, Rehearsed, Scratch, heads, step};
 use crate::migration::halt::{Halt, Reason};
@@ -83,9 +83,7 @@ async fn finish_unfencing(site: &Site, live: &PostgresLive, plan: &FencePlan) ->
     let unfenced = insist(site, || Box::pin(live.unfence(plan))).await;
     match unfenced {
         Ok(unfenced) => {
-            for warning in unfenced.warnings {
-                tracing::warn!("{warning}");
-            }
+            tell(unfenced);
             Ok(())
         }
         Err(Halt::Refused(reason)) => Err(Halt::Stuck(Reason {

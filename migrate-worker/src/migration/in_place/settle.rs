@@ -1,6 +1,6 @@
 //! What a person may decide about a PostgreSQL database that is stuck.
 
-use super::way_back::{insist, take_back};
+use super::way_back::{Strangers, insist, take_back};
 use super::{Fenced, Unfencing, cut_off, unfence};
 use crate::Error;
 use crate::migration::Site;
@@ -34,7 +34,7 @@ pub async fn put_back(site: &mut Site, live: &PostgresLive, kept: &Kept) -> Resu
     };
     let plan = cut_off(site, live, &plan).await?;
     let reason = Reason::new("a person decided to restore it");
-    take_back(site, live, kept, &plan, &reason).await
+    take_back(site, live, kept, &plan, &reason, Strangers::Overruled).await
 }
 
 async fn fenced_anew(site: &mut Site, live: &PostgresLive) -> Result<FencePlan, Halt> {

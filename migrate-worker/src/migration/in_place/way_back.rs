@@ -1,6 +1,6 @@
 //! Back to what was: nothing to load where nothing changed; else the backup restored, proven, and swapped in.
 
-use super::{Unfencing, cut_off, fenced_engine, is_broken, unfence};
+use super::{Unfencing, cut_off, fenced_engine, is_broken, tell, unfence};
 use crate::Error;
 use crate::migration::facts::{Scratch, step};
 use crate::migration::halt::{Halt, Reason};
@@ -14,7 +14,6 @@ use shared::crash_point;
 use shared::engine::postgres::{FencePlan, PostgresLive, SwapPlan};
 use shared::engine::{DumpSource, Engine, EngineError};
 use shared::model::{Class, DatabaseUrl, Difference, DifferenceKind};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a server that does not answer is waited for, once the database was changed.
@@ -35,12 +34,7 @@ pub struct Restored {
 /// Takes a failed migration back; the fence is up and the database cut off. Says what that means.
 pub async fn way_back(site: &mut Site, live: &PostgresLive, kept: &Kept, plan: FencePlan, reason: Reason) -> Halt {
     site.story.detail(&format!("failed: {}", reason.message));
-    let taken_back = match is_broken(site) {
-        // Equal to the backup means that whoever was there has written nothing that is left.
-        true => unchanged_or_refused(site, live, kept, &plan, &reason).await,
-        false => take_back(site, live, kept, &plan, &reason).await,
-    };
-    match taken_back {
+    match take_back(site, live, kept, &plan, &reason, Strangers::Respected).await {
         Ok(how) => Halt::Restored(Reason { message: format!("{}; {how}", reason.message), ..reason }),
         Err(Halt::Refused(second)) => Halt::Stuck(
             Reason::new(format!("{}; and the way back failed: {}", reason.message, second.message)).with_hint(format!(
@@ -52,18 +46,13 @@ pub async fn way_back(site: &mut Site, live: &PostgresLive, kept: &Kept, plan: F
     }
 }
 
-async fn unchanged_or_refused(
-    site: &mut Site,
-    live: &PostgresLive,
-    kept: &Kept,
-    plan: &FencePlan,
-    reason: &Reason,
-) -> Result<String, Halt> {
-    let differences = insist(site, || Box::pin(compare(live, kept, plan))).await?;
-    if !differences.is_empty() {
-        return Err(Halt::refused("somebody else was behind the fence, whose writes a restore would lose"));
-    }
-    take_back(site, live, kept, plan, reason).await
+/// What counts of those who were seen behind the fence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strangers {
+    /// Nothing is restored over what they wrote.
+    Respected,
+    /// A person has decided to.
+    Overruled,
 }
 
 /// Makes the database what the backup shows: opened again where it is that, else the restored backup in its place.
@@ -73,10 +62,15 @@ pub async fn take_back(
     kept: &Kept,
     plan: &FencePlan,
     reason: &Reason,
+    strangers: Strangers,
 ) -> Result<String, Halt> {
     site.begins("compare");
     let begun = Instant::now();
     let differences = insist(site, || Box::pin(compare(live, kept, plan))).await?;
+    // Equal to the backup means that whoever was there has written nothing that is left.
+    if !differences.is_empty() && strangers == Strangers::Respected && is_broken(site) {
+        return Err(Halt::refused("somebody else was behind the fence, whose writes a restore would lose"));
+    }
     if differences.is_empty() && !crash_point::is_off("compare-before-restore") {
         site.story.step("compare", "equal to backup B: there is nothing to restore", begun.elapsed());
         unfence(site, live, plan, &Unfencing { applied: true, message: reason.message.clone() }).await?;
@@ -133,23 +127,19 @@ async fn restored(site: &mut Site, live: &PostgresLive, kept: &Kept, plan: &Fenc
 /// Restores backup B into a fresh database; anew where the server went away meanwhile.
 async fn brought_back(site: &Site, live: &PostgresLive, kept: &Kept, name: &str) -> Result<Done, Halt> {
     let engine = connect::engine(DatabaseUrl::Postgres(live.admin_url().with_database(name)));
-    let meter = site.meter.clone();
-    let progress: shared::engine::Progress = Arc::new(move |news| {
-        if let shared::engine::LoadProgress::Bytes(bytes) = news {
-            meter.add(bytes);
-        }
-    });
-    for _ in 1..RESTORE_TRIES {
-        let repository = kept.stored.repository();
-        let options = RestoreOptions::default();
-        match restore(repository, kept.stored.clone(), &*engine, &options, progress.clone()).await {
-            Ok(done) => return Ok(done),
-            Err(error) => tracing::warn!(%error, "the backup could not be brought back; it is tried again"),
+    let (options, progress) = (RestoreOptions::default(), site.load_progress());
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let work = restore(kept.stored.repository(), kept.stored.clone(), &*engine, &options, progress.clone());
+        match work.await {
+            Err(error) if tries < RESTORE_TRIES => {
+                tracing::warn!(%error, "the backup could not be brought back; it is tried again");
+            }
+            done => return Ok(done?),
         }
         insist(site, || Box::pin(live.drop_scratch(name))).await?;
     }
-    let options = RestoreOptions::default();
-    Ok(restore(kept.stored.repository(), kept.stored.clone(), &*engine, &options, progress).await?)
 }
 
 /// Gives the restored database the public name.
@@ -157,10 +147,7 @@ pub async fn swapped(site: &mut Site, live: &PostgresLive, swap: &SwapPlan) -> R
     site.begins("swap");
     let begun = Instant::now();
     site.ledger.intent(step::SWAP, swap).await?;
-    let done = insist(site, || Box::pin(live.swap(swap))).await?;
-    for warning in done.warnings {
-        tracing::warn!("{warning}");
-    }
+    tell(insist(site, || Box::pin(live.swap(swap))).await?);
     site.ledger.done(step::SWAP, swap).await?;
     site.story.step("swap", "open again, as it was", begun.elapsed());
     Ok(())

@@ -10,9 +10,7 @@ use crate::migration::halt::{Halt, Reason};
 use crate::migration::site::{Live, Site};
 use backup_agent::restore::{RestoreOptions, restore};
 use shared::engine::postgres::{Globals, PostgresLive, differences};
-use shared::engine::{LoadProgress, Progress};
 use shared::model::{DatabaseUrl, Fingerprint};
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Restores backup A beside the database, proves it, runs the tool there and says what it did.
@@ -43,14 +41,8 @@ pub async fn rehearse(site: &mut Site, checked: &Checked, backed_up: &BackedUp) 
 async fn on_copy(site: &Site, checked: &Checked, kept: &Kept, scratch: &ScratchSite) -> Result<Rehearsed, Halt> {
     let begun = Instant::now();
     let repository = site.world.repository().await?;
-    let meter = site.meter.clone();
-    let progress: Progress = Arc::new(move |news| {
-        if let LoadProgress::Bytes(bytes) = news {
-            meter.add(bytes);
-        }
-    });
     let options = RestoreOptions::default();
-    let work = restore(&repository, kept.stored.clone(), &*scratch.engine, &options, progress);
+    let work = restore(&repository, kept.stored.clone(), &*scratch.engine, &options, site.load_progress());
     let restored = site.stop.or(work).await?;
     if !restored.proven {
         return Err(Halt::refused(format!(

@@ -4,7 +4,6 @@ use super::back_up::owner;
 use crate::Error;
 use crate::migration::site::Site;
 use backup_agent::hold::release;
-use shared::model::BackupId;
 
 /// Removes the task's folder. Best effort: what stays is named, and the next task of the database is not disturbed.
 pub async fn tidy(site: &Site) {
@@ -17,11 +16,19 @@ pub async fn tidy(site: &Site) {
     }
 }
 
-/// Releases the backups that earlier migrations of the database put on hold; `keep` stays.
-pub async fn release_earlier(site: &Site, keep: &BackupId) -> Result<(), Error> {
+/// Releases the backups that earlier migrations of the database put on hold; `keep` (`<database>/<id>`) stays. Best
+/// effort: what stays on hold is named.
+pub async fn release_earlier(site: &Site, keep: &str) {
+    if let Err(error) = release_but(site, keep).await {
+        tracing::warn!(%error, "backups of earlier migrations stay on hold");
+    }
+}
+
+async fn release_but(site: &Site, keep: &str) -> Result<(), Error> {
     let (repository, owner) = (site.world.repository().await?, owner()?);
     for backup in repository.backups(&site.name).await? {
-        if backup.id != *keep && backup.marks.holds().iter().any(|hold| hold.owner == owner) {
+        let is_kept = format!("{}/{}", backup.database, backup.id) == keep;
+        if !is_kept && backup.marks.holds().iter().any(|hold| hold.owner == owner) {
             release(&repository, &site.name, &backup.id, &owner).await?;
         }
     }
