@@ -1,10 +1,10 @@
 //! Labelled points at which tests kill or stop the program for real.
 //!
-//! Only debug builds have them: in a release build [`reached`] is empty. A test sets one of three variables:
+//! Only debug builds have them: in a release build [`reached`] is empty. A test sets one of these variables:
 //! `HOLDFAST_CRASH_TRACE=FILE` appends the label of every point reached to a file, a line each; `HOLDFAST_CRASH_AT=N`
 //! ends the process by SIGKILL at the N-th point reached (from 1); `HOLDFAST_STOP_AT=LABEL` stops it by SIGSTOP when it
-//! first reaches a point of that label, and `HOLDFAST_STOP_AT_NUMBER=N` at the N-th point. So a test that first traces and then kills at 1, 2, 3 … hits every new point
-//! without being told of it.
+//! first reaches a point of that label, and `HOLDFAST_STOP_AT_NUMBER=N` at the N-th point. So a test that first traces
+//! and then kills at 1, 2, 3 … hits every new point without being told of it.
 //!
 //! `HOLDFAST_RULES_OFF=a,b` switches rules of the recovery off ([`is_off`]), so that a test can show that it would see
 //! what they prevent.
@@ -16,6 +16,15 @@ pub fn reached(label: &'static str) {
     armed::reached(label);
     #[cfg(not(debug_assertions))]
     let _ = label;
+}
+
+/// The program has reached a point that every step passes, in the step `step`: the label is `<step>: <label>`.
+#[inline]
+pub fn reached_in(step: &str, label: &'static str) {
+    #[cfg(debug_assertions)]
+    armed::reached(&format!("{step}: {label}"));
+    #[cfg(not(debug_assertions))]
+    let _ = (step, label);
 }
 
 /// Whether a test has switched this rule of the recovery off; never in a release build.
@@ -65,7 +74,7 @@ mod armed {
         ORDER.rules_off.iter().any(|off| off == rule)
     }
 
-    pub fn reached(label: &'static str) {
+    pub fn reached(label: &str) {
         let order = &*ORDER;
         let number = REACHED.fetch_add(1, Ordering::SeqCst) + 1;
         if let Some(mut trace) = order.trace.as_ref() {

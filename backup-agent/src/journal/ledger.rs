@@ -90,20 +90,18 @@ impl Ledger {
     }
 
     async fn note(&mut self, step: &'static str, phase: Phase, data: &impl Serialize) -> Result<(), Error> {
-        crash_point::reached(match phase {
-            Phase::Intent => "journal: before an intent",
-            Phase::Done => "journal: after the effect, before its note",
-        });
+        let point = |intent, done| match phase {
+            Phase::Intent => crash_point::reached_in(step, intent),
+            Phase::Done => crash_point::reached_in(step, done),
+        };
+        point("before its intent", "after the effect, before its note");
         let data = serde_json::to_value(data).map_err(|error| Error::failed(error.to_string()))?;
         let (epoch, now) = (self.held.lease.epoch, self.clock.now());
         let noted = self.journal.append(epoch, now, step, phase, data);
         noted.map_err(|error| Error::failed(format!("the local journal cannot be written: {error}")))?;
-        crash_point::reached("journal: noted here, not yet in the record");
+        point("its intent is noted here, not yet in the record", "its end is noted here, not yet in the record");
         self.catch_up().await?;
-        crash_point::reached(match phase {
-            Phase::Intent => "journal: an intent is written, before the effect",
-            Phase::Done => "journal: after the note",
-        });
+        point("its intent is written, before the effect", "after its note");
         Ok(())
     }
 

@@ -72,6 +72,21 @@ fn a_way_back_that_restores_without_looking_is_seen() {
     });
 }
 
+#[test]
+fn a_recovery_that_does_again_what_was_told_already_is_seen() {
+    let bench = Bench::default();
+    let scenario = Scenario { fails_live: true, ..SQLITE };
+    let ends = undisturbed(&bench, scenario).ends;
+    only_without("outcome-replay", |rules| {
+        let mut world = World::new(&bench, scenario, 0);
+        world.agent.killed_at("outcome: after its note", APPLY);
+        // The mended migration is for the next job: this one was told to be restored.
+        world.mend();
+        recover_without(&mut world, rules);
+        judge(&world, &ends)
+    });
+}
+
 /// A statement that commits by itself after its client was killed, and does not look whether that is still there.
 const LATE: &str = "-- no-transaction\nDO $$ BEGIN PERFORM set_config('client_connection_check_interval', '0', false);
     PERFORM pg_sleep(4); CREATE TABLE late (x int); END $$;\n";

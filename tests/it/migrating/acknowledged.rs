@@ -72,14 +72,17 @@ fn tell(product: &str, outcome: &str, phase: &Phase) {
     assert!(*before > 0 && *during > 0 && *after > 0, "{product} {outcome}: the application did not write all through");
 }
 
-/// Every row the application was told of must be among those found.
-#[track_caller]
-fn all_there(heard: &Heard, ids: &dyn Fn() -> String, what: &str) {
+/// Rows the application was told of and that are not among those found.
+fn missing(heard: &Heard, ids: &dyn Fn() -> String) -> Vec<u64> {
     // First what was heard, then the look: the application goes on.
     let heard: Vec<u64> = heard.lock().unwrap().iter().map(|(id, _)| *id).collect();
     let found: BTreeSet<u64> = ids().split_whitespace().map(|id| id.parse().unwrap()).collect();
-    let missing: Vec<u64> = heard.into_iter().filter(|id| !found.contains(id)).collect();
-    assert_eq!(missing, Vec::<u64>::new(), "{what}: acknowledged rows are missing");
+    heard.into_iter().filter(|id| !found.contains(id)).collect()
+}
+
+#[track_caller]
+fn all_there(heard: &Heard, ids: &dyn Fn() -> String, what: &str) {
+    assert_eq!(missing(heard, ids), Vec::<u64>::new(), "{what}: acknowledged rows are missing");
 }
 
 /// A python3 that writes into a SQLite file.
@@ -182,7 +185,7 @@ fn around(project: &AlembicProject, address: &str) {
     std::fs::write(project.env_py(), text.replace(told, &fixed)).unwrap();
 }
 
-fn on_sqlite(journal: &str) {
+fn written_and_orders(journal: &str) -> TestFile {
     let file = TestFile::named("shop.db");
     file.sqlite3(&format!(
         "PRAGMA journal_mode = {journal};
@@ -191,6 +194,11 @@ fn on_sqlite(journal: &str) {
          WITH RECURSIVE c (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 2000)
          INSERT INTO orders SELECT i, 'note ' || i FROM c;"
     ));
+    file
+}
+
+fn on_sqlite(journal: &str) {
+    let file = written_and_orders(journal);
     let mut application = Application::on(&file.path());
     let address = format!("sqlite:///{}", file.path().display());
     let heard = application.heard.clone();
@@ -209,6 +217,21 @@ fn on_sqlite_with_a_write_ahead_log_no_acknowledged_row_is_lost() {
 #[test]
 fn on_sqlite_with_a_rollback_journal_no_acknowledged_row_is_lost() {
     on_sqlite("delete");
+}
+
+/// Would the oracle see it? Without the look for rows written since the copy, a migration must lose some.
+#[test]
+fn a_commit_that_does_not_look_for_writes_loses_rows_and_is_seen() {
+    let file = written_and_orders("wal");
+    let mut application = Application::on(&file.path());
+    let heard = application.heard.clone();
+    let (mut shop, _) = shop(&file.url());
+    shop.agent.set_env("HOLDFAST_RULES_OFF", "look-for-writes");
+    let (_, phase) = during(&heard, || shop.apply(&[], "succeeded"));
+    tell("SQLite without a rule", "succeeded", &phase);
+    application.stop();
+    let lost = missing(&heard, &|| file.sqlite3("SELECT id FROM written"));
+    assert!(!lost.is_empty(), "nobody would notice that rows are lost");
 }
 
 /// Inserts rows until it is told to stop, connecting anew whenever it is refused.

@@ -212,7 +212,8 @@ impl Files {
         };
         let held = Backup::new(&source, &mut live).map_err(|error| self.wrong(error)).and_then(|backup| {
             self.lock_for(&backup)?;
-            Ok((self.version(&watch)? == version, backup))
+            let is_newest = self.version(&watch)? == version || crash_point::is_off("look-for-writes");
+            Ok((is_newest, backup))
         });
         let backup = match held {
             Ok((true, backup)) => backup,
