@@ -26,8 +26,10 @@ const SAMPLE: Duration = Duration::from_secs(100);
 /// Chooses the sample where nobody gives another seed: the same cells in every run, so that what turns red is the change.
 const SEED: u64 = 20_261_121;
 
-/// Cells at work at once, each with a server of its own.
-const THREADS: usize = 2;
+/// Cells at work at once, each with a server of its own. They mostly wait: a long run, which is alone, does more.
+fn threads() -> usize {
+    if is_long() { 5 } else { 2 }
+}
 
 fn is_long() -> bool {
     std::env::var_os("HOLDFAST_TEST_LONG").is_some()
@@ -96,7 +98,7 @@ fn run_all(
     let queue = Mutex::new(cells.into_iter());
     let next = || queue.lock().unwrap().next();
     std::thread::scope(|scope| {
-        for _ in 0..THREADS {
+        for _ in 0..threads() {
             scope.spawn(|| {
                 let bench = Bench::default();
                 while let Some((turn, cell)) = next() {

@@ -10,11 +10,16 @@ const BELOW: [&str; 8] = ["store:", "init:", "backup:", "mark:", "hold:", "relea
 /// The faults that strike at a point.
 const AT_POINTS: [Fault; 5] = [Fault::Worker, Fault::Server, Fault::Store, Fault::State, Fault::Takeover];
 
+/// From here on a migration that fails on the database is another run than one that is done.
+const FIRST_OF_ITS_OWN: &str = "apply: before its intent";
+
 /// All cells of a scenario.
 pub fn cells(scenario: Scenario, labels: &[String]) -> Vec<Cell> {
     let mut cells = Vec::new();
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    for (number, label) in (1..).zip(labels) {
+    let own = labels.iter().position(|label| label == FIRST_OF_ITS_OWN).expect("every migration announces its tool");
+    let first = if scenario.fails_live { own } else { 0 };
+    for (number, label) in (1..).zip(labels).skip(first) {
         let times = seen.entry(label).or_default();
         *times += 1;
         let stands_for_others = *times > 1 && BELOW.iter().any(|room| label.starts_with(room));
@@ -23,7 +28,7 @@ pub fn cells(scenario: Scenario, labels: &[String]) -> Vec<Cell> {
             cells.extend(faults.map(|fault| Cell { scenario, fault, when: When::Point(number) }));
         }
     }
-    for run in [1, 2] {
+    for run in if scenario.fails_live { 2..=2 } else { 1..=2 } {
         for after in [0, 100, 600, 1100, 1600] {
             for fault in [Fault::Tool, Fault::Worker, Fault::Server] {
                 if scenario.is_postgres() || fault != Fault::Server {
@@ -35,13 +40,14 @@ pub fn cells(scenario: Scenario, labels: &[String]) -> Vec<Cell> {
     cells
 }
 
-/// Why a combination has no cell.
-pub const CANNOT_OCCUR: [(&str, &str); 4] = [
+/// Why a combination has no cell of its own.
+pub const CANNOT_OCCUR: [(&str, &str); 5] = [
     (
         "tool killed, at a point of the worker",
         "the tool runs only between two points: it is killed by the clock instead",
     ),
     ("server stopped, SQLite", "there is no server"),
+    ("before the tool is announced, in a migration that fails live", "until then it is the same run as the good one"),
     (
         "store, state database or takeover, while the tool runs",
         "the worker reads neither then; the next point is such a cell",

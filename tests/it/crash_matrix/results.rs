@@ -64,7 +64,7 @@ impl Results {
             let cells: Vec<String> = faults.iter().map(cell).collect();
             let _ = writeln!(text, "| {place} | {} |", cells.join(" | "));
         }
-        text.push_str("\n## Cells that cannot occur\n\n");
+        text.push_str("\n## Cells that are not there\n\n");
         for (what, why) in CANNOT_OCCUR {
             let _ = writeln!(text, "- {what}: {why}");
         }

@@ -10,7 +10,7 @@ use crate::engine::postgres::quote::{ident, literal};
 use crate::engine::postgres::session::{self, Doing, exec, rows, words};
 use crate::model::PostgresUrl;
 use serde::Deserialize;
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
 impl PostgresLive {
     /// Makes an empty database of a name that we give to databases made for a while.
@@ -60,10 +60,13 @@ impl PostgresLive {
 }
 
 /// Drops the plan's placeholder; what failed is returned as a line, because nothing depends on it.
-pub(super) async fn without_placeholder(conn: &mut PgConnection, plan: &FencePlan) -> Vec<String> {
+///
+/// Fails where the server went away meanwhile: the same again will not.
+pub(super) async fn without_placeholder(conn: &mut PgConnection, plan: &FencePlan) -> Result<Vec<String>, EngineError> {
     match drop_placeholder(conn, plan).await {
-        Ok(()) => Vec::new(),
-        Err(error) => vec![format!("the placeholder of {} is left behind: {error}", plan.public)],
+        Ok(()) => Ok(Vec::new()),
+        Err(error) if conn.ping().await.is_err() => Err(error),
+        Err(error) => Ok(vec![format!("the placeholder of {} is left behind: {error}", plan.public)]),
     }
 }
 

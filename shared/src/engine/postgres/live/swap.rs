@@ -41,7 +41,7 @@ impl PostgresLive {
             FenceState::Fenced { name, .. } => change_places(&mut conn, plan, &scene, &name, &restored).await?,
             other => return Err(misplaced("exchanged for the restored database", fence, &other)),
         }
-        let warnings = scratch::without_placeholder(&mut conn, fence).await;
+        let warnings = scratch::without_placeholder(&mut conn, fence).await?;
         crash_point::reached("swap: placeholder dropped");
         session::close(conn).await;
         Ok(Unfenced { warnings })

@@ -39,7 +39,7 @@ impl PostgresLive {
             other => return Err(misplaced("unfenced", plan, &other)),
         }
         crash_point::reached("unfence: opened");
-        let warnings = scratch::without_placeholder(&mut conn, plan).await;
+        let warnings = scratch::without_placeholder(&mut conn, plan).await?;
         crash_point::reached("unfence: placeholder dropped");
         session::close(conn).await;
         Ok(Unfenced { warnings })
