@@ -17,6 +17,9 @@ const TEXT_CAP_BYTES: usize = 1 << 30;
 /// Where Debian and its relatives keep one folder a major version.
 const VERSIONED: &str = "/usr/lib/postgresql";
 
+/// The program that stands on Debian's PATH for each of the tools.
+const WRAPPER: &str = "pg_wrapper";
+
 /// Client tools of one version, all in one folder.
 #[derive(Debug, Clone)]
 pub(crate) struct Tools {
@@ -58,13 +61,17 @@ impl Tools {
         for folder in folders.map_or_else(usual_folders, <[PathBuf]>::to_vec) {
             let program = folder.join("pg_dump");
             let Ok(real) = program.canonicalize() else { continue };
-            if !folder.join("pg_restore").exists() || !seen.insert(real) {
+            // Debian's wrapper only chooses among the versioned folders, and takes a tenth of a second for it.
+            let is_needless = real.ends_with(WRAPPER) && !found.is_empty();
+            if is_needless || !folder.join("pg_restore").exists() || !seen.insert(real) {
                 continue;
             }
             if let Some((version, major)) = version_of(&program).await {
                 found.push(Tools { folder, version, major });
             }
         }
+        // The sort is stable: of the same version the one that stands first in the list is the last here.
+        found.reverse();
         found.sort_by_key(|tools| (tools.major, minor(&tools.version)));
         let Some(newest) = found.last().cloned() else {
             return Err(EngineError::refused("pg_dump and pg_restore were not found")
