@@ -1,6 +1,6 @@
 //! A PostgreSQL database's task whose worker was lost: the OIDs say how far it came.
 
-use super::way_back::{cut_off_again, insist, swapped, way_back};
+use super::way_back::{SERVER_AWAY, cut_off_again, insist, swapped, way_back};
 use super::{Fenced, Unfencing, commit, tell, verify};
 use crate::Error;
 use crate::migration::facts::{Applying, BackedUp, Rehearsed, Scratch, heads, step};
@@ -175,12 +175,7 @@ async fn remove_scratch(site: &mut Site, live: &PostgresLive, swap: Option<&Swap
             continue;
         }
         for server in [live, &elsewhere] {
-            // A restore that was not finished has made a database beside the one it was to become.
-            let made = PostgresLive::new(server.admin_url().with_database(&name), server.admin_url().clone());
-            let unfinished = insist(site, || Box::pin(made.leftovers())).await?;
-            for scratch in unfinished.iter().chain([&name]) {
-                insist(site, || Box::pin(server.drop_scratch(scratch))).await?;
-            }
+            steps::drop_copy(site, server, &name, SERVER_AWAY).await?;
         }
     }
     Ok(())

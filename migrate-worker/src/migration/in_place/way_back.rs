@@ -1,11 +1,10 @@
 //! Back to what was: nothing to load where nothing changed; else the backup restored, proven, and swapped in.
 
 use super::{Unfencing, cut_off, fenced_engine, is_broken, tell, unfence};
-use crate::Error;
 use crate::migration::facts::{Scratch, step};
 use crate::migration::halt::{Halt, Reason};
 use crate::migration::site::Site;
-use crate::migration::steps::Kept;
+use crate::migration::steps::{Kept, drop_copy};
 use backup_agent::restore::{RestoreOptions, Restored as Done, prove, restore};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -13,11 +12,11 @@ use shared::connect;
 use shared::crash_point;
 use shared::engine::postgres::{FencePlan, PostgresLive, SwapPlan};
 use shared::engine::{DumpSource, Engine, EngineError};
-use shared::model::{Class, DatabaseUrl, Difference, DifferenceKind};
+use shared::model::{DatabaseUrl, Difference, DifferenceKind};
 use std::time::{Duration, Instant};
 
 /// How long a server that does not answer is waited for, once the database was changed.
-const SERVER_AWAY: Duration = Duration::from_secs(300);
+pub const SERVER_AWAY: Duration = Duration::from_secs(300);
 
 /// How often the backup is brought back before a person is needed.
 const RESTORE_TRIES: usize = 3;
@@ -138,7 +137,7 @@ async fn brought_back(site: &Site, live: &PostgresLive, kept: &Kept, name: &str)
             }
             done => return Ok(done?),
         }
-        insist(site, || Box::pin(live.drop_scratch(name))).await?;
+        drop_copy(site, live, name, SERVER_AWAY).await?;
     }
 }
 
@@ -158,16 +157,7 @@ pub async fn insist<'a, T>(
     site: &Site,
     work: impl Fn() -> BoxFuture<'a, Result<T, EngineError>> + Send,
 ) -> Result<T, Halt> {
-    let begun = Instant::now();
-    loop {
-        match work().await {
-            Err(error) if error.class() == Class::Transient && begun.elapsed() < SERVER_AWAY => {
-                tracing::info!(%error, "the server is waited for");
-                site.world.clock.sleep(Duration::from_millis(500)).await;
-            }
-            done => return done.map_err(|error| Error::from(error).into()),
-        }
-    }
+    site.insist(SERVER_AWAY, work).await
 }
 
 /// The same for a database of whom it is not known how far it came: cut off first.

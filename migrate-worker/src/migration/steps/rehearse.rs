@@ -26,7 +26,7 @@ pub async fn rehearse(site: &mut Site, checked: &Checked, backed_up: &BackedUp) 
         Live::Sqlite(_) => None,
     };
     let rehearsed = on_copy(site, checked, &kept, &scratch).await;
-    let removed = scratch.remove().await;
+    let removed = scratch.remove(site).await;
     let outside = match globals {
         Some((before, live)) => nothing_outside(&before, &live.globals().await?),
         None => None,

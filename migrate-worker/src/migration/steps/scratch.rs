@@ -8,7 +8,11 @@ use shared::connect;
 use shared::engine::Engine;
 use shared::engine::postgres::PostgresLive;
 use shared::model::{DatabaseUrl, PostgresUrl};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a server that does not answer is waited for, to remove a copy from it.
+const RESTART: Duration = Duration::from_secs(60);
 
 /// What a copy is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +64,7 @@ impl ScratchSite {
         };
         site.ledger.intent(step::REHEARSE, &Scratch { place }).await?;
         if let Home::Folder(folder) = &made.home {
-            made.remove().await?;
+            remove_folder(folder)?;
             let no_folder = |error| Error::failed(format!("{} cannot be made: {error}", folder.display()));
             std::fs::create_dir_all(folder).map_err(no_folder)?;
         }
@@ -75,16 +79,11 @@ impl ScratchSite {
         }
     }
 
-    /// Removes the copy; one that is not there is fine.
-    pub async fn remove(&self) -> Result<(), Error> {
+    /// Removes the copy; one that is not there is fine. A server that restarts is waited for: nobody else would do it.
+    pub async fn remove(&self, site: &Site) -> Result<(), Halt> {
         match &self.home {
-            Home::Folder(folder) => match std::fs::remove_dir_all(folder) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(Error::failed(format!("the copy {} cannot be removed: {error}", folder.display())))
-                }
-                _ => Ok(()),
-            },
-            Home::Server(live, name) => Ok(live.drop_scratch(name).await?),
+            Home::Folder(folder) => Ok(remove_folder(folder)?),
+            Home::Server(live, name) => drop_copy(site, live, name, RESTART).await,
         }
     }
 
@@ -94,6 +93,26 @@ impl ScratchSite {
             Home::Folder(_) => None,
             Home::Server(live, _) => Some(live),
         }
+    }
+}
+
+/// Drops a copy on `server` and what an unfinished restore of it made; a server that is away is waited for.
+pub async fn drop_copy(site: &Site, server: &PostgresLive, name: &str, patience: Duration) -> Result<(), Halt> {
+    // A restore that was not finished has made a database beside the one it was to become.
+    let made = PostgresLive::new(server.admin_url().with_database(name), server.admin_url().clone());
+    let unfinished = site.insist(patience, || Box::pin(made.leftovers())).await?;
+    for scratch in unfinished.iter().map(String::as_str).chain([name]) {
+        site.insist(patience, || Box::pin(server.drop_scratch(scratch))).await?;
+    }
+    Ok(())
+}
+
+fn remove_folder(folder: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::failed(format!("the copy {} cannot be removed: {error}", folder.display())))
+        }
+        _ => Ok(()),
     }
 }
 
