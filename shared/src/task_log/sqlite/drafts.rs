@@ -9,20 +9,24 @@ use std::path::{Path, PathBuf};
 /// What SQLite lays beside a file.
 const COMPANIONS: [&str; 4] = ["", "-journal", "-wal", "-shm"];
 
-/// A path for a new draft.
-pub fn new(parent: &Path, name: &OsStr) -> PathBuf {
-    parent.join(format!("{}{}", prefix(name), uuid::Uuid::now_v7().simple()))
-}
+/// How often a draft is begun anew because somebody swept it before it was locked.
+const SWEPT: u32 = 20;
 
 fn prefix(name: &OsStr) -> String {
     format!(".{}.", name.to_string_lossy())
 }
 
-/// Makes an empty draft and locks it; the lock ends with the value.
-pub fn create(draft: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
-    file.try_lock().map_err(io::Error::from)?;
-    Ok(file)
+/// Makes an empty draft of the record `name` in `parent` and locks it; the lock ends with the file.
+pub fn create(parent: &Path, name: &OsStr) -> io::Result<(PathBuf, File)> {
+    for _ in 0..SWEPT {
+        let draft = parent.join(format!("{}{}", prefix(name), uuid::Uuid::now_v7().simple()));
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        // Until it is locked it looks like one whose maker died, and another program may sweep it.
+        if file.try_lock().is_ok() && file.metadata()?.nlink() > 0 {
+            return Ok((draft, file));
+        }
+    }
+    Err(io::Error::other(format!("others removed it {SWEPT} times while it was made")))
 }
 
 /// Removes a draft with everything beside it. What cannot be removed is swept later.
@@ -51,8 +55,12 @@ pub fn sweep(record: &Path) {
 fn sweep_one(draft: &Path) {
     let Ok(meta) = fs::metadata(draft) else { return };
     // One that has a second name is the record already: opening and closing it would drop locks that SQLite holds.
-    let is_abandoned = meta.nlink() > 1 || File::open(draft).is_ok_and(|file| file.try_lock().is_ok());
-    if is_abandoned {
+    if meta.nlink() > 1 {
+        return remove(draft);
+    }
+    let Ok(file) = File::open(draft) else { return };
+    // Locked until it is gone: whoever makes it sees either that, or that it is gone.
+    if file.try_lock().is_ok() {
         remove(draft);
     }
 }

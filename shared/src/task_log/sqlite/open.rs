@@ -123,9 +123,8 @@ async fn make(path: &Path, patience: Duration) -> Result<(), TaskLogError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(unusable(&place, "it is no path of a file", None));
     };
-    let draft = drafts::new(parent, name);
     // Locked while it is made, so that others can tell it from what a killed program left.
-    let held = drafts::create(&draft).map_err(|error| match error.kind() {
+    let (draft, held) = drafts::create(parent, name).map_err(|error| match error.kind() {
         ErrorKind::NotFound => unusable(&place, "its directory is not there", Some("make the directory first")),
         ErrorKind::StorageFull => unavailable(&place, "there is no space left on its disk"),
         _ => unusable(&place, format!("it cannot be made: {error}"), None),
