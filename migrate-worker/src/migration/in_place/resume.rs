@@ -26,6 +26,7 @@ pub async fn resume(site: &mut Site, live: &PostgresLive) -> Result<Left, Halt> 
     let noted = noted(site)?;
     remove_scratch(site, live, noted.as_ref().and_then(|noted| noted.swap.as_ref())).await?;
     let Some(noted) = noted else { return Ok(Left::Nothing) };
+    insist(site, || Box::pin(live.end_statements_about(&noted.plan.token))).await?;
     let state = insist(site, || Box::pin(live.observe(&noted.plan))).await?;
     site.story.detail(&format!("{}: {state}", noted.plan.public));
     match state {
@@ -175,6 +176,7 @@ async fn remove_scratch(site: &mut Site, live: &PostgresLive, swap: Option<&Swap
             continue;
         }
         for server in [live, &elsewhere] {
+            insist(site, || Box::pin(server.end_statements_about(&name))).await?;
             steps::drop_copy(site, server, &name, SERVER_AWAY).await?;
         }
     }

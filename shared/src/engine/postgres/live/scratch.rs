@@ -49,6 +49,16 @@ impl PostgresLive {
         Ok(())
     }
 
+    /// Ends what a lost owner's sessions still do to databases in whose names `word` stands.
+    ///
+    /// `word` must be one that only this owner uses, such as the token of its fence or the name of its copy.
+    pub async fn end_statements_about(&self, word: &str) -> Result<(), EngineError> {
+        let mut conn = self.maintenance().await?;
+        sessions::end_statements_about(&mut conn, word).await?;
+        session::close(conn).await;
+        Ok(())
+    }
+
     /// Names of databases beside this one that fences, rehearsals and restores made, by name.
     pub async fn leftovers(&self) -> Result<Vec<String>, EngineError> {
         let mut conn = self.maintenance().await?;

@@ -1,6 +1,6 @@
 //! Sessions in a database: who they are, and how they are ended.
 
-use super::{FencePlan, PostgresLive};
+use super::{FencePlan, PATIENCE, PostgresLive};
 use crate::engine::EngineError;
 use crate::engine::postgres::quote::{literal, one_line};
 use crate::engine::postgres::session::{self, Doing, rows, sqlstate, words};
@@ -47,6 +47,33 @@ pub(super) async fn in_database(conn: &mut PgConnection, oid: u32) -> Result<Vec
            AND coalesce(backend_type, '') NOT IN ('autovacuum worker', 'parallel worker') ORDER BY backend_start, pid"
     );
     rows(conn, &query).await.doing("the sessions could not be listed")
+}
+
+/// Ends every other session that is at work on a statement in which `word` stands, and waits until it is gone.
+///
+/// A killed client is not a stopped statement: a database that somebody was making when he was killed appears after
+/// everybody has looked for it. `word` is a name, or a part of names, that only one owner uses.
+pub(super) async fn end_statements_about(conn: &mut PgConnection, word: &str) -> Result<(), EngineError> {
+    #[derive(Deserialize)]
+    struct Count {
+        left: usize,
+    }
+    let query = format!(
+        "SELECT count(pg_terminate_backend(pid)) AS left FROM pg_stat_activity
+         WHERE pid <> pg_backend_pid() AND state = 'active' AND position({} IN query) > 0",
+        literal(word)
+    );
+    let begun = Instant::now();
+    loop {
+        let Count { left } = session::one(conn, &query).await.doing("statements of a lost owner could not be ended")?;
+        if left == 0 {
+            return Ok(());
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(EngineError::failed(format!("{left} sessions still work on {word} and do not end")));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// Transactions prepared in the database with this OID, by their ids.
