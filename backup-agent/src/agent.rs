@@ -4,6 +4,7 @@
 //! without it, and that is said: a backup matters more than its record.
 
 mod attempt;
+mod bring_back;
 mod daemon;
 mod missed;
 mod slots;
@@ -11,7 +12,8 @@ mod standing;
 mod work;
 mod world;
 
-pub use attempt::Ended;
+pub use attempt::{Ended, Job, run as attempt};
+pub use bring_back::RestoreSpec;
 pub use daemon::{on_signals, run};
 pub use slots::{Entry, schedule_name};
 pub use world::{StoreSource, World};
@@ -21,7 +23,6 @@ use crate::policy::DrillPolicy;
 use crate::record::pause;
 use crate::status::DatabaseStatus;
 use crate::stop::{self, StopReason, Stopper};
-use attempt::Job;
 use jiff::{SignedDuration, Timestamp};
 use shared::connect;
 use shared::model::{Class, DatabaseName, JobId, NewTask, TaskKind, TaskState};
@@ -90,7 +91,7 @@ impl Agent {
         Agent {
             world,
             worker: Worker::here("backup-agent"),
-            wanted: Wanted { kinds: KINDS.to_vec(), targets: Some(targets), only_lost: false },
+            wanted: Wanted { targets: Some(targets), ..Wanted::kinds(&KINDS) },
             entries,
             record: None,
             record_tried: None,
@@ -261,7 +262,7 @@ impl Agent {
         let is_free = |local: &Local| local.not_before <= now && !self.stoppers.contains_key(&local.task.job_id);
         if let Some(at) = self.local.iter().position(is_free) {
             let Local { task, attempt, .. } = self.local.remove(at);
-            return Some(Job { max_attempts: task.max_attempts, task, attempt, record: None });
+            return Some(Job { max_attempts: task.max_attempts, task, attempt, is_recovery: false, record: None });
         }
         let record = self.record.clone()?;
         match record.claim(&self.worker, &self.wanted, self.world.config.lease()).await {

@@ -184,10 +184,10 @@ impl Cli {
         match (self.global.verbose, &self.command) {
             // Nobody watches the agent's work, so its log says what it does.
             (0, Command::Run(_)) => {
-                "warn,backup_agent=info,aws_config=error,aws_smithy_runtime=error,aws_runtime=error"
+                "warn,backup_agent=info,lapin=off,aws_config=error,aws_smithy_runtime=error,aws_runtime=error"
             }
             // The SDK warns at length where one error of ours says it all.
-            (0, _) => "warn,aws_config=error,aws_smithy_runtime=error,aws_runtime=error",
+            (0, _) => "warn,lapin=off,aws_config=error,aws_smithy_runtime=error,aws_runtime=error",
             (1, _) => "info,backup_agent=debug,shared=debug",
             _ => "debug",
         }

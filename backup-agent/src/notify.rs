@@ -1,6 +1,6 @@
-//! Tells people and services what became of a task: pings, a webhook, a command.
+//! Tells people and services what became of a task: pings, a webhook, a command, messages.
 //!
-//! A task carries the names of its channels (`ping`, `webhook`, `command`), never an address: the outbox of the TaskLog
+//! A task carries the names of its channels (`ping`, `webhook`, `command`, `events`), never an address: the outbox of the TaskLog
 //! holds one delivery an event and channel, and this module looks up in the configuration where it goes. Deliveries are
 //! made at least once: a receiver may hear the same message twice, under the same id.
 //!
@@ -11,12 +11,14 @@ mod command;
 mod message;
 mod outbox;
 mod ping;
+pub mod queue;
 mod webhook;
 
 use jiff::Timestamp;
 use shared::clock::Clock;
 use shared::config::{Config, ConfigError, NotifyConfig, NotifyOn};
 use shared::model::{DatabaseName, Secret, Task, TaskEvent, TaskKind, TaskState};
+use shared::queue::amqp::Publisher;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +34,7 @@ pub struct Notifier {
     databases: BTreeMap<DatabaseName, Receivers>,
     prune: Receivers,
     http: Option<reqwest::Client>,
+    broker: Option<Publisher>,
     limits: Limits,
     /// Of the pings that arrived, the newest event a check was told: see [`ping::Ping::is_news`].
     told: Mutex<BTreeMap<Option<DatabaseName>, Timestamp>>,
@@ -139,8 +142,9 @@ impl Notifier {
         let prune = Receivers::read(config, "[prune.notify]", &config.prune.notify)?;
         let by_http = |receivers: &Receivers| receivers.ping.is_some() || receivers.webhook.is_some();
         let http = if databases.values().chain([&prune]).any(by_http) { Some(http_client()?) } else { None };
+        let broker = config.queue()?.map(Publisher::new).transpose().map_err(ConfigError::Value)?;
         let (limits, told) = (Limits::default(), Mutex::default());
-        Ok(Notifier { databases, prune, http, limits, told, tally: Default::default() })
+        Ok(Notifier { databases, prune, http, broker, limits, told, tally: Default::default() })
     }
 
     /// Sets how long receivers may take; 10 s a request and 60 s a command if not set.
@@ -152,8 +156,9 @@ impl Notifier {
 
     /// The names of those who are told of a task's events, for [`shared::model::NewTask::channels`].
     pub fn channels(&self, target: Option<&DatabaseName>, kind: TaskKind) -> Vec<String> {
-        let receivers = self.receivers(target, kind);
-        receivers.map(|receivers| receivers.channels().into_iter().map(str::to_owned).collect()).unwrap_or_default()
+        let receivers = self.receivers(target, kind).map(Receivers::channels).unwrap_or_default();
+        let events = self.broker.iter().map(|_| queue::EVENTS_CHANNEL);
+        receivers.into_iter().chain(events).map(str::to_owned).collect()
     }
 
     /// Tells everybody at once, with a few tries, and logs who could not be reached: for when there is no record.
@@ -190,6 +195,11 @@ impl Notifier {
         attempts: u32,
         clock: &dyn Clock,
     ) -> Result<(), Undelivered> {
+        match (channel, &self.broker) {
+            (queue::EVENTS_CHANNEL, Some(broker)) => return queue::tell(broker, task, event).await,
+            (queue::REPLY_CHANNEL, Some(broker)) => return queue::answer(broker, task, event).await,
+            _ => {}
+        }
         let Some(receivers) = self.receivers(task.target.as_ref(), task.kind) else { return Ok(()) };
         let Some(moment) = moment_of(event) else { return Ok(()) };
         match (channel, &self.http) {

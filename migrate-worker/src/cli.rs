@@ -2,12 +2,14 @@
 
 mod apply;
 mod cancel;
+mod dead_letters;
 mod demo;
 mod history;
 mod output;
 mod rehearse;
 mod resolve;
 mod run;
+mod schema;
 mod show;
 mod status;
 mod submit;
@@ -50,6 +52,8 @@ enum Command {
     Cancel(cancel::Cancel),
     Resolve(resolve::Resolve),
     Run(run::Run),
+    DeadLetters(dead_letters::DeadLetters),
+    Schema(schema::Schema),
     Current(view::CurrentCommand),
     Heads(view::Heads),
     Pending(view::Pending),
@@ -72,6 +76,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Cancel(command) => command.run(global).await,
         Command::Resolve(command) => command.run(global).await,
         Command::Run(command) => command.run(global).await,
+        Command::DeadLetters(command) => command.run(global).await,
+        Command::Schema(command) => command.run(),
         Command::Current(command) => command.run(global).await,
         Command::Heads(command) => command.run(global).await,
         Command::Pending(command) => command.run(global).await,
@@ -87,9 +93,9 @@ impl Cli {
         match (self.global.verbosity(), &self.command) {
             // Nobody watches the worker, so its log says what it does.
             (0, Command::Run(_)) => {
-                "warn,migrate_worker=info,aws_config=error,aws_smithy_runtime=error,aws_runtime=error"
+                "warn,migrate_worker=info,shared::queue=info,lapin=off,aws_config=error,aws_smithy_runtime=error,aws_runtime=error"
             }
-            (0, _) => "warn,aws_config=error,aws_smithy_runtime=error,aws_runtime=error",
+            (0, _) => "warn,lapin=off,aws_config=error,aws_smithy_runtime=error,aws_runtime=error",
             (1, _) => "info,backup_agent=debug,migrate_worker=debug,shared=debug",
             _ => "debug",
         }

@@ -1,9 +1,10 @@
 //! What a task of kind migrate or rehearse asks for.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Details of a migration. Never a command, an address, a path or SQL.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MigrateSpec {
     /// Where to: `head`, a revision, `+n`, `-n`, `base`.
@@ -21,6 +22,12 @@ pub struct MigrateSpec {
     /// Going back to base is meant.
     #[serde(default)]
     pub yes: bool,
+}
+
+impl Default for MigrateSpec {
+    fn default() -> Self {
+        MigrateSpec { to: head(), expected_from: None, mode: None, may_drop: Vec::new(), yes: false }
+    }
 }
 
 fn head() -> String {

@@ -21,8 +21,8 @@ use std::time::Duration;
 /// How long locks of others are waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The kinds of tasks a worker does.
-pub const KINDS: [TaskKind; 2] = [TaskKind::Migrate, TaskKind::Rehearse];
+/// The kinds of tasks that change a database by its migration tool, or rehearse that.
+pub const MIGRATIONS: [TaskKind; 2] = [TaskKind::Migrate, TaskKind::Rehearse];
 
 /// What a claimed task is done with.
 pub struct Performance {

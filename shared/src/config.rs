@@ -3,11 +3,12 @@
 mod sections;
 
 pub use sections::{
-    AgentConfig, DatabaseConfig, Drills, MigrationsConfig, NotifyConfig, NotifyOn, PruneConfig, RetentionConfig,
-    RunnerKind, ScheduleConfig, StateConfig, StoreConfig, Time,
+    AgentConfig, AllowConfig, DatabaseConfig, Drills, KeyConfig, MigrationsConfig, NotifyConfig, NotifyOn, PruneConfig,
+    QueueConfig, RetentionConfig, Right, RunnerKind, ScheduleConfig, StateConfig, StoreConfig, Time,
 };
 
 use crate::model::{DatabaseName, DatabaseUrl, InvalidUrl, Secret};
+use crate::queue::amqp::AmqpSettings;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// Where the TaskLog is, and the spool.
     pub state: StateConfig,
+    /// The message broker, if there is one.
+    pub queue: QueueConfig,
     /// How the agent works.
     pub agent: AgentConfig,
     /// When and how what nobody needs is removed.
@@ -52,6 +55,8 @@ struct File {
     store: StoreConfig,
     #[serde(default)]
     state: StateConfig,
+    #[serde(default)]
+    queue: QueueConfig,
     #[serde(default)]
     agent: AgentConfig,
     #[serde(default)]
@@ -129,7 +134,8 @@ impl Config {
         file: File,
         databases: BTreeMap<DatabaseName, DatabaseConfig>,
     ) -> Self {
-        Config { path, base, store: file.store, state: file.state, agent: file.agent, prune: file.prune, databases }
+        let File { store, state, queue, agent, prune, .. } = file;
+        Config { path, base, store, state, queue, agent, prune, databases }
     }
 
     /// Where the TaskLog is.
@@ -144,6 +150,40 @@ impl Config {
     /// The directory for private copies and notes of this machine.
     pub fn spool(&self) -> PathBuf {
         self.base.join(self.state.spool.as_deref().unwrap_or(Path::new(DEFAULT_SPOOL)))
+    }
+
+    /// The message broker, where one is configured.
+    pub fn queue(&self) -> Result<Option<AmqpSettings>, ConfigError> {
+        let queue = &self.queue;
+        let what = "url of [queue]";
+        let (env, file) = (queue.url_env.as_deref(), queue.url_file.as_deref());
+        let Some(url) = self.one_value(what, queue.url.as_ref(), env, file)? else { return Ok(None) };
+        let is_name = |text: &str| !text.is_empty() && text.len() <= 40 && text.bytes().all(is_name_byte);
+        if !is_name(&queue.group) {
+            let message = format!("group of [queue]: {:?} is not 1 to 40 of a-z, 0-9, '_' and '-'", queue.group);
+            return Err(ConfigError::Value(message));
+        }
+        let (heartbeat, prefetch) = (queue.heartbeat.0, queue.prefetch);
+        if !(1..=3600).contains(&heartbeat.as_secs()) || !(1..=1000).contains(&prefetch) {
+            let message = "[queue]: heartbeat is 1s to 1h, prefetch is 1 to 1000".to_owned();
+            return Err(ConfigError::Value(message));
+        }
+        let settings =
+            AmqpSettings { url: Secret::new(url), group: queue.group.clone(), kind: queue.kind, heartbeat, prefetch };
+        settings.check().map_err(|why| ConfigError::Value(format!("{what}: {why}")))?;
+        Ok(Some(settings))
+    }
+
+    /// A key that messages are signed with; `id` is named in errors.
+    pub fn queue_key(&self, id: &str, key: &KeyConfig) -> Result<Secret, ConfigError> {
+        let what = format!("secret of [queue.key.{id}]");
+        let (env, file) = (key.secret_env.as_deref(), key.secret_file.as_deref());
+        let secret = self.one_value(&what, key.secret.as_ref(), env, file)?;
+        match secret {
+            Some(secret) if secret.len() >= 16 => Ok(Secret::new(secret)),
+            Some(_) => Err(ConfigError::Value(format!("{what}: at least 16 bytes are needed"))),
+            None => Err(ConfigError::Value(format!("{what}: give it, its _env or its _file"))),
+        }
     }
 
     /// How long a task is held without a sign of life; at least a second.
@@ -181,12 +221,23 @@ impl Config {
         env: Option<&str>,
         file: Option<&Path>,
     ) -> Result<Option<DatabaseUrl>, ConfigError> {
+        let text = self.one_value(what, plain, env, file)?;
+        text.map(|text| self.parse_url(what, &text)).transpose()
+    }
+
+    /// A value given at most one way.
+    fn one_value(
+        &self,
+        what: &str,
+        plain: Option<&Secret>,
+        env: Option<&str>,
+        file: Option<&Path>,
+    ) -> Result<Option<String>, ConfigError> {
         let given = [plain.is_some(), env.is_some(), file.is_some()];
         if given.iter().filter(|given| **given).count() > 1 {
             return Err(ConfigError::Value(format!("{what}: give at most one of it, its _env and its _file")));
         }
-        let text = self.value(what, plain.map(|secret| secret.reveal().to_owned()), env, file)?;
-        text.map(|text| self.parse_url(what, &text)).transpose()
+        self.value(what, plain.map(|secret| secret.reveal().to_owned()), env, file)
     }
 
     /// The key that signs the messages of a webhook, as it is written (`whsec_…`).
@@ -195,12 +246,7 @@ impl Config {
     pub fn webhook_secret(&self, section: &str, notify: &NotifyConfig) -> Result<Option<Secret>, ConfigError> {
         let what = format!("webhook_secret of {section}");
         let (env, file) = (notify.webhook_secret_env.as_deref(), notify.webhook_secret_file.as_deref());
-        let given = [notify.webhook_secret.is_some(), env.is_some(), file.is_some()];
-        if given.iter().filter(|given| **given).count() > 1 {
-            return Err(ConfigError::Value(format!("{what}: give at most one of it, its _env and its _file")));
-        }
-        let plain = notify.webhook_secret.as_ref().map(|secret| secret.reveal().to_owned());
-        Ok(self.value(&what, plain, env, file)?.map(Secret::new))
+        Ok(self.one_value(&what, notify.webhook_secret.as_ref(), env, file)?.map(Secret::new))
     }
 
     fn parse_url(&self, what: &str, text: &str) -> Result<DatabaseUrl, ConfigError> {
@@ -233,6 +279,10 @@ impl Config {
         }
         Ok(None)
     }
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-')
 }
 
 /// Adds the nearest known name to serde's message about an unknown one.
@@ -293,14 +343,24 @@ mod tests {
     #[test]
     fn the_example_shows_every_key_and_each_is_known() {
         load(include_str!("../../ops/holdfast.example.toml")).expect("valid as it stands");
-        let sections =
-            ["store", "state", "agent", "prune", "database.shop", "database.shop.notify", "database.shop.migrations"];
+        let sections = [
+            "store",
+            "state",
+            "queue",
+            "queue.key.deployer",
+            "agent",
+            "prune",
+            "database.shop",
+            "database.shop.notify",
+            "database.shop.migrations",
+        ];
         for section in sections {
             let head = if section.starts_with("database.shop.") { "[database.shop]\nurl = \"sqlite:x\"\n" } else { "" };
             let lines = example_keys(section);
             for line in &lines {
                 let needed = match (section, key_of(line)) {
                     ("database.shop", key) if !key.starts_with("url") => "url = \"sqlite:x\"\n",
+                    ("queue.key.deployer", key) if key != "principal" => "principal = \"x\"\n",
                     ("database.shop.migrations", "runner") => "directory = \"m\"\n",
                     ("database.shop.migrations", "directory") => "runner = \"sql\"\n",
                     ("database.shop.migrations", _) => "runner = \"sql\"\ndirectory = \"m\"\n",
@@ -312,7 +372,7 @@ mod tests {
             let error = load(&format!("{head}[{section}]\nzzz = 1\n")).expect_err("zzz").to_string();
             let known: std::collections::BTreeSet<&str> = error.split('`').skip(3).step_by(2).collect();
             let shown: std::collections::BTreeSet<&str> = lines.iter().map(|line| key_of(line)).collect();
-            let tables = std::collections::BTreeSet::from(["notify", "migrations"]);
+            let tables = std::collections::BTreeSet::from(["notify", "migrations", "key"]);
             let missing: Vec<_> = known.difference(&shown).filter(|key| !tables.contains(*key)).collect();
             assert!(missing.is_empty() && known.len() > 2, "[{section}] does not show {missing:?}: {error}");
         }
@@ -322,7 +382,7 @@ mod tests {
     fn the_defaults_are_those_the_example_names() {
         let config = load("").expect("an empty file is fine");
         let shown = load(
-            &["agent", "prune"]
+            &["queue", "agent", "prune"]
                 .map(|section| {
                     let keys = example_keys(section).into_iter().filter(|line| key_of(line) != "notify");
                     format!("[{section}]\n{}\n", keys.collect::<Vec<_>>().join("\n"))

@@ -65,12 +65,14 @@ pub struct Wanted {
     pub targets: Option<Vec<DatabaseName>>,
     /// Only such as wait to be recovered.
     pub only_lost: bool,
+    /// Also such as a schedule asked for.
+    pub scheduled: bool,
 }
 
 impl Wanted {
     /// Tasks of these kinds, whatever database they are of.
     pub fn kinds(kinds: &[TaskKind]) -> Self {
-        Wanted { kinds: kinds.to_vec(), targets: None, only_lost: false }
+        Wanted { kinds: kinds.to_vec(), targets: None, only_lost: false, scheduled: true }
     }
 }
 

@@ -24,6 +24,7 @@ mod postgres_live;
 mod proof;
 mod prune;
 mod prune_model;
+mod queue;
 mod races;
 mod restore_reads;
 mod round_trip;

@@ -161,6 +161,7 @@ fn task(kind: TaskKind, state: TaskState, clock: &FakeClock) -> Task {
         door: TaskDoor::Schedule,
         requested_by: "schedule".into(),
         stuck_job: None,
+        reply: None,
         worker: None,
         is_lapsed: false,
         cancel_requested: false,

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -182,8 +183,8 @@ impl Agent {
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         Running {
             child,
-            stdout: Some(collect(stdout)),
-            stderr: Some(collect(stderr)),
+            stdout: Collected::of(stdout),
+            stderr: Collected::of(stderr),
             arguments: text,
             began,
             deadline: self.deadline,
@@ -215,8 +216,8 @@ impl Default for Agent {
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    stdout: Option<JoinHandle<String>>,
-    stderr: Option<JoinHandle<String>>,
+    stdout: Collected,
+    stderr: Collected,
     arguments: String,
     began: Instant,
     deadline: Duration,
@@ -227,6 +228,11 @@ impl Running {
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it has written to standard error so far.
+    pub fn stderr_so_far(&self) -> String {
+        self.stderr.so_far()
     }
 
     /// Whether it still runs.
@@ -289,13 +295,12 @@ impl Running {
     }
 
     fn ended(&mut self, status: ExitStatus) -> Run {
-        let text = |handle: &mut Option<JoinHandle<String>>| handle.take().map_or(String::new(), |h| h.join().unwrap());
         Run {
             arguments: self.arguments.clone(),
             code: status.code(),
             elapsed: self.began.elapsed(),
-            stdout: text(&mut self.stdout),
-            stderr: text(&mut self.stderr),
+            stdout: self.stdout.whole(),
+            stderr: self.stderr.whole(),
             peak_rss_bytes: self.peak_rss_bytes,
         }
     }
@@ -334,10 +339,35 @@ pub fn program(name: &str) -> PathBuf {
     file
 }
 
-fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = pipe.read_to_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+/// What comes out of a pipe, read as it comes.
+#[derive(Debug)]
+struct Collected {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Collected {
+    fn of(mut pipe: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let into = bytes.clone();
+        let reader = std::thread::spawn(move || {
+            let mut chunk = [0; 8192];
+            while let Ok(read @ 1..) = pipe.read(&mut chunk) {
+                into.lock().unwrap().extend(&chunk[..read]);
+            }
+        });
+        Collected { bytes, reader: Some(reader) }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
+    }
+
+    /// All of it, once the pipe has ended.
+    fn whole(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        self.so_far()
+    }
 }

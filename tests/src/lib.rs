@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod agent_world;
 pub mod alembic;
+pub mod amqp;
 pub mod counting_store;
 pub mod fake_clock;
 pub mod faulty_store;
@@ -21,6 +22,7 @@ pub mod plain_tools;
 pub mod postgres;
 pub mod postgres_dump;
 pub mod private_postgres;
+pub mod rabbitmq;
 pub mod s3;
 pub mod scripted_http;
 pub mod server;

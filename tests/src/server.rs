@@ -14,9 +14,9 @@ pub const SCRAM_PASSWORD: &str = "open sesame";
 
 /// Role and group a process runs as.
 #[derive(Debug, Clone, Copy)]
-struct Account {
-    uid: u32,
-    gid: u32,
+pub(crate) struct Account {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 /// A running server. Dropping it stops the server and removes its folder.
@@ -154,17 +154,24 @@ impl Drop for Unfinished {
 
 /// The account the server must run as: PostgreSQL refuses root.
 fn account() -> Result<Option<Account>> {
+    account_of("postgres", "postgresql")
+}
+
+/// The account of `name`, which `package` makes, for whoever must not run as root; none where we are not root.
+pub(crate) fn account_of(name: &str, package: &str) -> Result<Option<Account>> {
     if std::fs::metadata("/proc/self").context("reading /proc/self")?.uid() != 0 {
         return Ok(None);
     }
     let users = std::fs::read_to_string("/etc/passwd").context("reading /etc/passwd")?;
     for line in users.lines() {
         let fields: Vec<&str> = line.split(':').collect();
-        if let ["postgres", _, uid, gid, ..] = fields[..] {
+        if let [user, _, uid, gid, ..] = fields[..]
+            && user == name
+        {
             return Ok(Some(Account { uid: uid.parse()?, gid: gid.parse()? }));
         }
     }
-    bail!("PostgreSQL refuses to run as root and there is no user postgres: install the package postgresql")
+    bail!("a server is not run as root and there is no user {name}: install the package {package}")
 }
 
 fn private_folder(account: Option<Account>) -> Result<PathBuf> {
@@ -227,7 +234,7 @@ fn configure(dir: &Path, port: u16, settings: &str) -> Result<()> {
     Ok(())
 }
 
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 

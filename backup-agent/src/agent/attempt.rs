@@ -18,6 +18,8 @@ pub struct Job {
     pub attempt: u32,
     /// Tries it has.
     pub max_attempts: u32,
+    /// Whether somebody else had begun it and was lost.
+    pub is_recovery: bool,
     /// The record and the lease, where the record knows of it.
     pub record: Option<(Arc<dyn TaskLog>, TaskLease)>,
 }
@@ -53,13 +55,13 @@ impl Job {
             requested_by: task.requested_by,
             ..NewTask::new(task.kind, task.target)
         };
-        Job { task, attempt, max_attempts, record: Some((record, lease)) }
+        Job { task, attempt, max_attempts, is_recovery, record: Some((record, lease)) }
     }
 }
 
 /// Does the work, keeps the lease alive meanwhile, and writes down how it ended.
 pub async fn run(world: Arc<World>, job: Job, stopper: Stopper, stop: Stop) -> Ended {
-    let Job { task, attempt, max_attempts, record } = job;
+    let Job { task, attempt, max_attempts, is_recovery, record } = job;
     let (began_at, began) = (world.clock.now(), world.clock.monotonic());
     let target = task.target.as_ref().map_or("-", |name| name.as_str()).to_owned();
     tracing::info!(job = %task.job_id, kind = %task.kind, %target, attempt, "begins");
@@ -72,7 +74,7 @@ pub async fn run(world: Arc<World>, job: Job, stopper: Stopper, stop: Stop) -> E
     if record.is_none() {
         tell(&world, &task, attempt, TaskState::Running, began_at, None).await;
     }
-    let result = perform(&world, &task, meter, &stop).await;
+    let result = perform(&world, &task, is_recovery, meter, &stop).await;
     let ending = match &result {
         Ok(report) => succeeded(report.clone()),
         Err(error) => ending(error, attempt, max_attempts, &*world.clock),
@@ -139,6 +141,7 @@ async fn tell(
         door: task.door,
         requested_by: task.requested_by.clone(),
         stuck_job: None,
+        reply: None,
         worker: None,
         is_lapsed: false,
         cancel_requested: false,

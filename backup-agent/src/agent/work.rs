@@ -1,6 +1,6 @@
 //! Does one task: the verbs, on what the configuration names.
 
-use super::World;
+use super::{World, bring_back};
 use crate::backup::{BackupOptions, backup};
 use crate::choose;
 use crate::error::Error;
@@ -19,10 +19,11 @@ use shared::engine::{DumpOptions, Engine, LoadOptions, LoadProgress, Progress};
 use shared::model::{At, DatabaseName, NewTask, TaskKind, TaskReport};
 use std::sync::Arc;
 
-/// Does a task and tells what it gave. `stop` ends it early.
+/// Does a task and tells what it gave; `is_recovery` when somebody had begun it and was lost. `stop` ends it early.
 pub fn perform<'a>(
     world: &'a World,
     task: &'a NewTask,
+    is_recovery: bool,
     meter: Arc<TaskMeter>,
     stop: &'a Stop,
 ) -> BoxFuture<'a, Result<TaskReport, Error>> {
@@ -32,12 +33,15 @@ pub fn perform<'a>(
             (TaskKind::Drill, Some(name)) => prove(world, name, task, meter, stop).await,
             (TaskKind::Verify, Some(name)) => stop.or(verify(world, name, &meter)).await,
             (TaskKind::Prune, None) => stop.or(remove(world)).await,
+            (TaskKind::Restore, Some(name)) => {
+                bring_back::bring_back(world, name, task, is_recovery, meter, stop).await
+            }
             (kind, _) => Err(Error::refused(format!("the agent does no task of kind {kind} on that"), None)),
         }
     })
 }
 
-fn engine(world: &World, name: &DatabaseName) -> Result<Box<dyn Engine>, Error> {
+pub(super) fn engine(world: &World, name: &DatabaseName) -> Result<Box<dyn Engine>, Error> {
     let url = world.config.database_url(name)?.ok_or_else(|| {
         Error::refused(format!("{name} is no configured database any more"), "add its section, or ignore this task")
     })?;
@@ -115,11 +119,7 @@ async fn prove(
     let url = world.config.database_url(name)?;
     let scratch = scratch(header.engine, name, given, url.as_ref(), &world.config.spool())?;
     meter.step("restoring into a scratch database");
-    let progress: Progress = Arc::new(move |news| match news {
-        LoadProgress::Step(step) => meter.step(step),
-        LoadProgress::Bytes(bytes) => meter.add(bytes),
-    });
-    let work = drill(&repository, chosen, &*scratch.engine, LoadOptions::default(), progress);
+    let work = drill(&repository, chosen, &*scratch.engine, LoadOptions::default(), progress(meter));
     let restored = stop.or(work).await?;
     let report = of_restore(&restored, raw_bytes);
     if restored.proven {
@@ -131,6 +131,14 @@ async fn prove(
         restored.defects.len(),
         restored.defects.join("; ")
     )))
+}
+
+/// Tells the record how far a restore is.
+pub(super) fn progress(meter: Arc<TaskMeter>) -> Progress {
+    Arc::new(move |news| match news {
+        LoadProgress::Step(step) => meter.step(step),
+        LoadProgress::Bytes(bytes) => meter.add(bytes),
+    })
 }
 
 async fn verify(world: &World, name: &DatabaseName, meter: &TaskMeter) -> Result<TaskReport, Error> {

@@ -1,6 +1,6 @@
 //! The outbox of the TaskLog: taking what is due, trying, noting what became of it.
 
-use super::{Notifier, Undelivered, warn};
+use super::{Notifier, Undelivered, queue, warn};
 use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use shared::clock::Clock;
@@ -78,6 +78,13 @@ impl Notifier {
 
     async fn send_delivery(&self, delivery: &Delivery, clock: &dyn Clock) -> Result<(), Undelivered> {
         let task = &delivery.task;
+        if [queue::EVENTS_CHANNEL, queue::REPLY_CHANNEL].contains(&delivery.channel.as_str()) {
+            return match self.broker {
+                Some(_) => self.send(&delivery.channel, task, &delivery.event, delivery.attempts, clock).await,
+                // Another program that shares the record may know it.
+                None => Err(Undelivered::Unreachable("no broker is configured here".into())),
+            };
+        }
         let Some(receivers) = self.receivers(task.target.as_ref(), task.kind) else {
             // Agents that share a record need not all know the same databases: another one may.
             return Err(Undelivered::Unreachable("the configuration here does not know the database".into()));

@@ -44,6 +44,8 @@ fn files_with_secrets(config: &Config) -> Result<Vec<PathBuf>, ConfigError> {
         named.extend(config.state.url_file.as_deref());
     }
     named.extend(config.store.secret_access_key_file.as_deref());
+    named.extend(config.queue.url_file.as_deref());
+    named.extend(config.queue.key.values().filter_map(|key| key.secret_file.as_deref()));
     for (name, database) in &config.databases {
         if let Some(file) = &database.url_file
             && config.database_url(name)?.is_some_and(|url| has_password(&url))
@@ -66,6 +68,8 @@ fn holds_secret(config: &Config) -> bool {
     let urls = state.chain(databases.clone().flat_map(|database| database.url.iter().chain(&database.scratch_url)));
     urls.into_iter().any(in_url)
         || config.store.secret_access_key.is_some()
+        || config.queue.url.as_ref().is_some_and(|url| url.reveal().contains('@'))
+        || config.queue.key.values().any(|key| key.secret.is_some())
         || databases.map(|database| &database.notify).chain([&config.prune.notify]).any(notify_holds_secret)
 }
 

@@ -5,7 +5,7 @@ use crate::Error;
 use crate::migration::{Outcome, Verdict};
 use crate::spec::MigrateSpec;
 use crate::story::Story;
-use crate::worker::{self, KINDS, Performance};
+use crate::worker::{self, MIGRATIONS, Performance};
 use crate::world::World;
 use backup_agent::cli::{Done, Failure, Global, put_line};
 use backup_agent::record::TaskMeter;
@@ -137,7 +137,7 @@ pub struct Here {
 impl Here {
     /// Finishes or takes back what lost workers left of this database.
     pub async fn recover_lost(&self, database: &DatabaseName) -> Result<(), Error> {
-        let wanted = Wanted { kinds: KINDS.to_vec(), targets: Some(vec![database.clone()]), only_lost: true };
+        let wanted = Wanted { targets: Some(vec![database.clone()]), only_lost: true, ..Wanted::kinds(&MIGRATIONS) };
         while let Some(claimed) = self.log.claim(&self.worker, &wanted, self.world.config.lease()).await? {
             self.perform(claimed).await?;
         }

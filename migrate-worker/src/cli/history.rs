@@ -21,6 +21,9 @@ pub struct History {
     /// At most so many; 0 for all
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: u32,
+    /// Also backups, drills and whatever else the record holds
+    #[arg(long)]
+    all: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -32,7 +35,8 @@ pub const LISTS_ALL: &str = "migrate-worker history --limit 0";
 impl History {
     pub(super) async fn run(self, global: &Global) -> Done {
         let log = existing_record(global).await?;
-        let kinds = vec![TaskKind::Migrate, TaskKind::Rehearse, TaskKind::Restore];
+        let shown = [TaskKind::Migrate, TaskKind::Rehearse, TaskKind::Restore];
+        let kinds = if self.all { Vec::new() } else { shown.to_vec() };
         let filter = TaskFilter { target: self.database, kinds, limit: self.limit, ..TaskFilter::default() };
         let tasks = log.tasks(&filter).await?;
         if self.json {

@@ -2,32 +2,37 @@
 
 use super::apply::{PROGRAM, open_world};
 use crate::Error;
+use crate::doors::amqp::Door;
 use crate::leftovers;
 use crate::story::Story;
-use crate::worker::{self, KINDS, Performance};
+use crate::worker::{self, MIGRATIONS, Performance};
 use crate::world::World;
+use backup_agent::agent::{self, Job, StoreSource};
 use backup_agent::cli::{Done, Global};
 use backup_agent::record::TaskMeter;
-use backup_agent::stop::{self, StopReason, Stopper};
+use backup_agent::stop::{self, Stop, StopReason, Stopper};
 use clap::Args;
 use shared::connect;
-use shared::model::{DatabaseName, TaskState};
+use shared::model::{DatabaseName, Task, TaskDoor, TaskKind, TaskState};
+use shared::queue::amqp::Consumer;
 use shared::task_log::{Claimed, TaskFilter, TaskLog, Wanted, Worker};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 
-/// Claims tasks of the record and does them, several databases at once, one task per database
+/// Takes jobs in from the message broker where one is configured, claims jobs of the record and does them, several
+/// databases at once, one job per database
 #[derive(Debug, Args)]
 #[command(
     after_help = "Ends at SIGTERM or Ctrl-C: what has not begun to change a database is left to the next worker, \
                         what has is finished or taken back first."
 )]
 pub struct Run {
-    /// End when nothing is left to do or to recover
+    /// End when nothing is left to do or to recover; takes nothing in from the broker
     #[arg(long)]
     until_idle: bool,
     /// Databases worked on at once
@@ -37,31 +42,76 @@ pub struct Run {
 
 /// Pause between two looks for work.
 const TURN: Duration = Duration::from_millis(500);
+/// How long the last news may take to be told; the rest waits in the record.
+const LAST_NEWS: Duration = Duration::from_secs(2);
 
 impl Run {
     pub(super) async fn run(self, global: &Global) -> Done {
         let world = open_world(global).await?;
         let log = connect::task_log(&world.config, world.clock.clone()).await.map_err(Error::from)?;
-        let databases = world.config.databases.iter().filter(|(_, database)| database.migrations.is_some());
-        let targets: Vec<DatabaseName> = databases.map(|(name, _)| name.clone()).collect();
-        if targets.is_empty() {
+        let databases = &world.config.databases;
+        let broker = world.config.queue().map_err(Error::from)?;
+        if databases.values().all(|database| database.migrations.is_none())
+            && (broker.is_none() || databases.is_empty())
+        {
             let hint = "add [database.NAME.migrations] with runner and directory";
             return Err(Error::refused("no configured database is migrated", hint).into());
         }
-        let mut loop_ =
-            Loop { world, log, worker: Worker::here(PROGRAM), targets, at_work: JoinSet::new(), stoppers: Vec::new() };
-        loop_.turn(self.until_idle, self.parallel.into()).await?;
-        Ok(())
+        let store = StoreSource::Configured(global.store().map(str::to_owned));
+        let agent = Arc::new(agent::World::new(world.config.clone(), world.clock.clone(), store)?);
+        let door = match broker {
+            Some(settings) if !self.until_idle => {
+                let door = Door::new(world.clone(), log.clone(), agent.notifier.clone()).map_err(Error::from)?;
+                let consumer = Consumer::new(settings, Arc::new(door), world.clock.clone()).map_err(Error::failed)?;
+                Some(OpenDoor::open(consumer))
+            }
+            _ => None,
+        };
+        let targets = databases.keys().cloned().collect();
+        let (worker, at_work, telling) = (Worker::here(PROGRAM), JoinSet::new(), JoinSet::new());
+        let mut loop_ = Loop { world, agent, log, worker, targets, at_work, telling, stoppers: Vec::new() };
+        let done = loop_.turn(self.until_idle, self.parallel.into()).await;
+        if let Some(door) = door {
+            door.close().await;
+        }
+        if done.is_ok() {
+            loop_.end().await;
+        }
+        Ok(done?)
+    }
+}
+
+/// The broker's messages coming in.
+struct OpenDoor {
+    stop: watch::Sender<bool>,
+    consuming: JoinHandle<()>,
+}
+
+impl OpenDoor {
+    fn open(consumer: Consumer) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        OpenDoor { stop, consuming: tokio::spawn(async move { consumer.run(stopped).await }) }
+    }
+
+    /// Takes nothing in any more; what is not acknowledged goes to other workers.
+    async fn close(self) {
+        let _ = self.stop.send(true);
+        if self.consuming.await.is_err() {
+            tracing::error!("taking messages in ended by a defect of this program");
+        }
     }
 }
 
 /// The worker between two turns.
 struct Loop {
     world: Arc<World>,
+    /// What tasks that change no database work with.
+    agent: Arc<agent::World>,
     log: Arc<dyn TaskLog>,
     worker: Worker,
     targets: Vec<DatabaseName>,
     at_work: JoinSet<()>,
+    telling: JoinSet<()>,
     stoppers: Vec<(Stopper, Arc<AtomicBool>)>,
 }
 
@@ -73,6 +123,7 @@ impl Loop {
         leftovers::sweep(&self.world, &*self.log).await;
         tracing::info!(databases = self.targets.len(), "waiting for tasks");
         loop {
+            self.tell_news();
             let claimed = if self.at_work.len() < parallel { self.claim(until_idle).await? } else { None };
             if let Some(claimed) = claimed {
                 self.begin(claimed);
@@ -82,8 +133,8 @@ impl Loop {
                 return Ok(());
             }
             tokio::select! {
-                _ = terminate.recv() => return self.end().await,
-                _ = interrupt.recv() => return self.end().await,
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
                 Some(_) = self.at_work.join_next() => {}
                 () = tokio::time::sleep(TURN) => {}
             }
@@ -92,7 +143,8 @@ impl Loop {
 
     /// The next task. A record that does not answer is waited for, unless the end is wanted when nothing is left to do.
     async fn claim(&self, until_idle: bool) -> Result<Option<Claimed>, Error> {
-        let wanted = Wanted { kinds: KINDS.to_vec(), targets: Some(self.targets.clone()), only_lost: false };
+        // What a schedule asked for is the agent's, who knows what follows it.
+        let wanted = Wanted { targets: Some(self.targets.clone()), scheduled: false, ..Wanted::kinds(TaskKind::ALL) };
         match self.log.claim(&self.worker, &wanted, self.world.config.lease()).await {
             Ok(claimed) => Ok(claimed),
             Err(error) if until_idle => Err(error.into()),
@@ -108,6 +160,15 @@ impl Loop {
         let is_changing = Arc::new(AtomicBool::new(false));
         self.stoppers.retain(|(_, changing)| Arc::strong_count(changing) > 1);
         self.stoppers.push((stopper.clone(), is_changing.clone()));
+        if !MIGRATIONS.contains(&claimed.task.kind) {
+            let (agent, job) = (self.agent.clone(), Job::claimed(claimed, self.log.clone()));
+            self.at_work.spawn(async move { drop(agent::attempt(agent, job, stopper, stop).await) });
+            return;
+        }
+        self.migrate(claimed, stopper, stop, is_changing);
+    }
+
+    fn migrate(&mut self, claimed: Claimed, stopper: Stopper, stop: Stop, is_changing: Arc<AtomicBool>) {
         let target = claimed.task.target.as_ref().map_or_else(|| "-".to_owned(), |name| name.to_string());
         let with = Performance {
             world: self.world.clone(),
@@ -130,15 +191,27 @@ impl Loop {
     /// Whether nothing of ours waits, is done, or must be recovered. What waits for a stuck database waits for a person.
     async fn is_idle(&self) -> Result<bool, Error> {
         let states = vec![TaskState::Queued, TaskState::Running, TaskState::Recovering, TaskState::Stuck];
-        let tasks = self.log.tasks(&TaskFilter { kinds: KINDS.to_vec(), states, ..TaskFilter::default() }).await?;
+        let tasks = self.log.tasks(&TaskFilter { states, ..TaskFilter::default() }).await?;
         let stuck: BTreeSet<_> =
             tasks.iter().filter(|task| task.state == TaskState::Stuck).map(|task| task.target.clone()).collect();
-        let ours = |target: &Option<DatabaseName>| target.as_ref().is_some_and(|name| self.targets.contains(name));
-        Ok(!tasks.iter().any(|task| ours(&task.target) && !stuck.contains(&task.target)))
+        let ours = |task: &Task| {
+            let is_known = task.target.as_ref().is_none_or(|name| self.targets.contains(name));
+            is_known && task.door != TaskDoor::Schedule
+        };
+        Ok(!tasks.iter().any(|task| ours(task) && !stuck.contains(&task.target)))
+    }
+
+    /// Tells those who wish to know what has happened, beside the work.
+    fn tell_news(&mut self) {
+        while self.telling.try_join_next().is_some() {}
+        if self.telling.is_empty() {
+            let (agent, log) = (self.agent.clone(), self.log.clone());
+            self.telling.spawn(async move { news(&agent, &*log).await });
+        }
     }
 
     /// Lets go of what changes nothing yet, and waits for the rest.
-    async fn end(&mut self) -> Result<(), Error> {
+    async fn end(&mut self) {
         tracing::info!("ending: what changes a database is finished or taken back first");
         for (stopper, is_changing) in &self.stoppers {
             if !is_changing.load(Ordering::SeqCst) {
@@ -146,7 +219,28 @@ impl Loop {
             }
         }
         while self.at_work.join_next().await.is_some() {}
-        Ok(())
+        // Not cut off at once: what was taken from the outbox is kept from others for a while.
+        let rest = async {
+            while self.telling.join_next().await.is_some() {}
+            news(&self.agent, &*self.log).await;
+        };
+        if tokio::time::timeout(LAST_NEWS, rest).await.is_err() {
+            tracing::info!("some news wait in the record for the next start");
+        }
+    }
+}
+
+/// Makes all deliveries that are due.
+async fn news(agent: &agent::World, log: &dyn TaskLog) {
+    loop {
+        match agent.notifier.deliver_due(log, &*agent.clock).await {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "what others are to be told waits in the record");
+                return;
+            }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The sections of `holdfast.toml`, as they are written there.
 
 use crate::model::Secret;
+use crate::queue::amqp::QueueKind;
 use jiff::SignedDuration;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -93,6 +94,96 @@ pub struct StateConfig {
     pub spool: Option<PathBuf>,
     /// How long a task is held without a sign of life; six are given in that time. Default: [`super::DEFAULT_LEASE`].
     pub lease: Option<Time>,
+}
+
+/// `[queue]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueConfig {
+    /// `amqp://` or `amqps://` with user, password, host and virtual host. Default: no broker.
+    pub url: Option<Secret>,
+    /// Name of the environment variable that holds the address.
+    pub url_env: Option<String>,
+    /// File that holds the address.
+    pub url_file: Option<PathBuf>,
+    /// The workers that share the queue `holdfast.jobs.<group>`: 1 to 40 of a-z, 0-9, '_' and '-'.
+    pub group: String,
+    /// How that queue keeps its messages.
+    pub kind: QueueKind,
+    /// How often either side gives a sign of life; one that gave none for twice as long is taken for gone. 1 s to 1 h.
+    pub heartbeat: Time,
+    /// Messages that are taken in at once, 1 to 1000.
+    pub prefetch: u16,
+    /// Keys that messages are signed with, by their id. Where there is one, unsigned messages are dead letters.
+    pub key: BTreeMap<String, KeyConfig>,
+    /// Who may ask for what. Default: everybody for everything that is configured.
+    pub allow: Vec<AllowConfig>,
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        QueueConfig {
+            url: None,
+            url_env: None,
+            url_file: None,
+            group: "default".into(),
+            kind: QueueKind::default(),
+            heartbeat: Time(Duration::from_secs(30)),
+            prefetch: 16,
+            key: BTreeMap::new(),
+            allow: Vec::new(),
+        }
+    }
+}
+
+/// `[queue.key.<id>]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyConfig {
+    /// Whom the key belongs to: the name that `who` in `[[queue.allow]]` means.
+    pub principal: String,
+    /// The key, at least 16 bytes.
+    pub secret: Option<Secret>,
+    /// Name of the environment variable that holds it.
+    pub secret_env: Option<String>,
+    /// File that holds it.
+    pub secret_file: Option<PathBuf>,
+}
+
+/// `[[queue.allow]]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AllowConfig {
+    /// A principal, or `*` for everybody.
+    pub who: String,
+    /// What may be asked for.
+    pub what: Vec<Right>,
+    /// For which databases; `*` for all.
+    pub databases: Vec<String>,
+}
+
+/// Something a message may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Right {
+    /// Migrations forward, without loss.
+    Migrate,
+    /// Their rehearsal.
+    Rehearse,
+    /// Backups.
+    Backup,
+    /// Restores into new databases.
+    Restore,
+    /// Reading every stored byte.
+    Verify,
+    /// Proofs by a restore.
+    Drill,
+    /// Removing what retention lets go.
+    Prune,
+    /// Migrations backward (`base`, `-n`).
+    Downgrade,
+    /// Migrations that name data to lose (`may_drop`).
+    MayDrop,
 }
 
 /// `[agent]`

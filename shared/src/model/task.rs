@@ -199,6 +199,17 @@ pub struct NewTask {
     /// The stuck task of the same database it is to help with; a backup or a restore only. Not part of what tells two
     /// tasks of the same id apart.
     pub stuck_job: Option<JobId>,
+    /// Where its end is told, besides the channels. Not part of what tells two tasks of the same id apart.
+    pub reply: Option<Reply>,
+}
+
+/// Where the one who asked by a message waits for the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reply {
+    /// The queue.
+    pub to: String,
+    /// What the answer is told apart by.
+    pub correlation_id: Option<String>,
 }
 
 /// A time at which a schedule demands a task.
@@ -230,6 +241,7 @@ impl NewTask {
             slot: None,
             channels: Vec::new(),
             stuck_job: None,
+            reply: None,
         }
     }
 }
@@ -265,6 +277,9 @@ pub struct Task {
     pub requested_by: String,
     /// The stuck task it is to help with.
     pub stuck_job: Option<JobId>,
+    /// Where its end is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply: Option<Reply>,
     /// Who works on it, or worked last; none while it waits to be recovered.
     pub worker: Option<String>,
     /// Whether its lease has run out although it is active: nobody knows what becomes of it.

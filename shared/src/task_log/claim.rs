@@ -217,7 +217,8 @@ fn may_be_taken(wanted: &Wanted) -> String {
         none if none.is_empty() => " AND t.target IS NULL".to_owned(),
         names => format!(" AND (t.target IS NULL OR t.target IN ({names}))"),
     });
-    format!("{ready} AND t.kind IN ({kinds}){known}")
+    let asked = if wanted.scheduled { "" } else { " AND t.door <> 'schedule'" };
+    format!("{ready} AND t.kind IN ({kinds}){known}{asked}")
 }
 
 /// The task to do next, and the stuck one it is to help with. A row that cannot be read is named and passed over, so that it keeps nobody else waiting.

@@ -153,8 +153,9 @@ async fn insert(s: &mut dyn Session, task: &NewTask, digest: &str) -> Result<(),
     s.execute(
         "INSERT INTO task_log (job_id, kind, target, state, priority, spec, spec_sha256, unique_key, run_at, expires_at,
              deadline_s, max_attempts, door, requested_by, labels, channels, slot_schedule, slot_at, event_hash,
-             created_at, stuck_job)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $7, $19, $20)",
+             created_at, stuck_job, reply_to, correlation_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $7, $19, $20, $21,
+             $22)",
         args![
             job.as_str(),
             task.kind.as_str(),
@@ -176,6 +177,8 @@ async fn insert(s: &mut dyn Session, task: &NewTask, digest: &str) -> Result<(),
             slot_at.map(|slot| slot.at),
             now,
             task.stuck_job.map(|job| job.to_string()).as_deref(),
+            task.reply.as_ref().map(|reply| reply.to.as_str()),
+            task.reply.as_ref().and_then(|reply| reply.correlation_id.as_deref()),
         ],
     )
     .await?;

@@ -42,6 +42,8 @@ pub(super) struct Report {
     /// Why the store could not be read, if so.
     pub(super) store_error: Option<String>,
     pub(super) state: String,
+    /// The broker's address without credentials, and the queue.
+    pub(super) queue: Option<String>,
     pub(super) spool: PathBuf,
     /// How long a task is held without a sign of life.
     pub(super) lease: Duration,
@@ -147,6 +149,7 @@ async fn report(config: &Config, global: &Global) -> Result<Report, Error> {
         store,
         store_error,
         state: state.to_string(),
+        queue: config.queue()?.map(|broker| format!("{} {}", broker.place(), broker.queue())),
         spool: config.spool(),
         lease: config.lease(),
         policies,

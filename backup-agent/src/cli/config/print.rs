@@ -19,6 +19,9 @@ pub(super) fn text(report: &Report) {
         line("", &format!("not read: {why}"));
     }
     line("state", &report.state);
+    if let Some(queue) = &report.queue {
+        line("queue", queue);
+    }
     line("spool", &report.spool.display().to_string());
     line("lease", &Time(report.lease).to_string());
     let listen = policies.listen.map_or("nowhere".into(), |listen| listen.to_string());
@@ -106,6 +109,7 @@ pub(super) fn json(report: &Report) -> Value {
         "store": report.store,
         "store_error": report.store_error,
         "state": report.state,
+        "queue": report.queue,
         "spool": report.spool,
         "lease_s": report.lease.as_secs(),
         "agent": {
