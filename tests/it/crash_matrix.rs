@@ -159,7 +159,7 @@ fn a_migration_hit_at_any_step_by_any_fault_ends_as_before_or_as_after_and_says_
 fn a_worker_killed_at_any_time_leaves_nothing_half_done() {
     let mut draws = Draws::from_environment_or(SEED);
     let known = known(&Bench::default());
-    let number = if is_long() { 300 } else { 20 };
+    let number = if is_long() { 300 } else { 50 };
     let cells = (0..number).map(|at| {
         // PostgreSQL takes longer: one in three.
         let ours: Vec<Scenario> =

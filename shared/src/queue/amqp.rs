@@ -14,7 +14,7 @@ mod link;
 mod publish;
 mod topology;
 
-pub use consume::{Consumer, Status};
+pub use consume::Consumer;
 pub use convert::MAX_DEPTH;
 pub use dead::{DeadLetter, DeadLetters};
 pub use publish::{Address, Publisher};

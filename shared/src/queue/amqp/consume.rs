@@ -14,7 +14,7 @@ use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, B
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -24,44 +24,14 @@ const LAST_PAUSE: Duration = Duration::from_secs(30);
 /// What is under way at the end is waited for.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
-/// What others may know of it.
-#[derive(Debug, Default)]
-pub struct Status {
-    is_connected: AtomicBool,
-    connections: AtomicU64,
-    taken: AtomicU64,
-    buried: AtomicU64,
-}
-
-impl Status {
-    /// Whether messages can come in now.
-    pub fn is_connected(&self) -> bool {
-        self.is_connected.load(Ordering::Relaxed)
-    }
-
-    /// How often it was connected so far.
-    pub fn connections(&self) -> u64 {
-        self.connections.load(Ordering::Relaxed)
-    }
-
-    /// Messages that the record took, the same one counted every time.
-    pub fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
-    }
-
-    /// Messages that could never be taken.
-    pub fn buried(&self) -> u64 {
-        self.buried.load(Ordering::Relaxed)
-    }
-}
-
 /// Takes messages in.
 pub struct Consumer {
     broker: Broker,
     publisher: Publisher,
     intake: Arc<dyn Intake>,
     clock: Arc<dyn Clock>,
-    status: Arc<Status>,
+    /// Messages taken in so far: a session that took none was no success.
+    taken: AtomicU64,
 }
 
 /// How a session ended.
@@ -78,12 +48,7 @@ impl Consumer {
     /// A consumer that has not connected yet. The error says what is wrong with the address, without repeating it.
     pub fn new(settings: AmqpSettings, intake: Arc<dyn Intake>, clock: Arc<dyn Clock>) -> Result<Self, String> {
         let (broker, publisher) = (Broker::new(settings.clone())?, Publisher::new(settings)?);
-        Ok(Consumer { broker, publisher, intake, clock, status: Arc::default() })
-    }
-
-    /// What others may know of it.
-    pub fn status(&self) -> Arc<Status> {
-        self.status.clone()
+        Ok(Consumer { broker, publisher, intake, clock, taken: AtomicU64::new(0) })
     }
 
     /// Takes messages in until `stop` says so; whatever happens to the broker, it is tried again for ever.
@@ -94,9 +59,8 @@ impl Consumer {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = self.intake.ready() => {}
             }
-            let taken = self.status.taken();
+            let taken = self.taken.load(Ordering::Relaxed);
             let ended = self.session(&mut stop).await;
-            self.status.is_connected.store(false, Ordering::Relaxed);
             let place = self.broker.place();
             match ended {
                 Ended::Stopped => return,
@@ -105,7 +69,7 @@ impl Consumer {
                 }
                 Ended::Lost(why) => tracing::warn!(place, why, "the broker is lost; it is tried again"),
             }
-            pause = if self.status.taken() > taken { FIRST_PAUSE } else { (pause * 2).min(LAST_PAUSE) };
+            pause = if self.taken.load(Ordering::Relaxed) > taken { FIRST_PAUSE } else { (pause * 2).min(LAST_PAUSE) };
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = tokio::time::sleep(jittered(pause)) => {}
@@ -122,8 +86,6 @@ impl Consumer {
             Ok(begun) => begun,
             Err(error) => return Ended::Lost(error),
         };
-        self.status.is_connected.store(true, Ordering::Relaxed);
-        self.status.connections.fetch_add(1, Ordering::Relaxed);
         tracing::info!(place = self.broker.place(), queue = self.broker.settings().queue(), "takes messages in");
         let ended = self.take_in(consumer, &channel, stop).await;
         // What is not acknowledged goes to others at once.
@@ -179,15 +141,11 @@ impl Consumer {
     /// Takes a message in, or buries it, and acknowledges it then.
     async fn take(&self, delivery: Delivery) -> Result<(), Ended> {
         match self.intake.take(&message(&delivery)).await {
-            Ok(Verdict::Taken) => {
-                self.status.taken.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(Verdict::Buried(reason)) => {
-                self.bury(&delivery, &reason).await?;
-                self.status.buried.fetch_add(1, Ordering::Relaxed);
-            }
+            Ok(Verdict::Taken) => {}
+            Ok(Verdict::Buried(reason)) => self.bury(&delivery, &reason).await?,
             Err(not_now) => return Err(Ended::NotNow(not_now.0)),
         }
+        self.taken.fetch_add(1, Ordering::Relaxed);
         crate::crash_point::reached("queue: recorded, not yet acknowledged");
         match tokio::time::timeout(PATIENCE, delivery.ack(BasicAckOptions::default())).await {
             Ok(Ok(_)) => Ok(()),
