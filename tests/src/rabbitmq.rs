@@ -67,11 +67,6 @@ impl PrivateRabbit {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
     }
 
-    /// The port it listens on, the same after [`PrivateRabbit::start_again`].
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// Runs `rabbitmqctl` and returns what it printed; takes a second or two.
     #[track_caller]
     pub fn ctl(&self, arguments: &[&str]) -> String {
@@ -83,19 +78,6 @@ impl PrivateRabbit {
         let complained = String::from_utf8_lossy(&done.stderr).into_owned();
         assert!(done.status.success(), "rabbitmqctl {arguments:?}: {said} {complained}");
         said
-    }
-
-    /// Ends the broker as a power cut would.
-    pub fn kill(&mut self) {
-        kill_group(self.server.id());
-        let _ = self.server.wait();
-    }
-
-    /// Starts the ended broker again, with what it had on its disk.
-    #[track_caller]
-    pub fn start_again(&mut self) {
-        self.server = spawn(&self.programs, &self.dir, self.dist_port, self.epmd_port, self.account).expect("starts");
-        self.wait_until_ready().unwrap_or_else(|error| panic!("the private broker does not start: {error:#}"));
     }
 
     /// Lets the broker stand still: its connections stay, and nothing comes from it any more.
@@ -134,7 +116,8 @@ impl Drop for PrivateRabbit {
     fn drop(&mut self) {
         let _ = self.watchdog.kill();
         let _ = self.watchdog.wait();
-        self.kill();
+        signal_group(self.server.id(), "KILL");
+        let _ = self.server.wait();
         let _ = self.epmd.kill();
         let _ = self.epmd.wait();
         let _ = std::fs::remove_dir_all(&self.dir);
@@ -210,10 +193,6 @@ fn watchdog(dir: &Path, epmd: u32) -> Result<Child> {
     command.args(["-c", script, "watchdog"]).arg(dir).arg(epmd.to_string());
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     command.spawn().context("starting sh")
-}
-
-fn kill_group(leader: u32) {
-    signal_group(leader, "KILL");
 }
 
 fn signal_group(leader: u32, name: &str) {
