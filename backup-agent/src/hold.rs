@@ -8,8 +8,8 @@ use shared::store::Store;
 
 /// Puts a backup on hold. Several owners may hold one backup, and one owner may hold it several times.
 ///
-/// Refuses where there is no such backup. Fails when somebody forgot it at the same moment; the hold then stays and
-/// counts again when the backup is brought back.
+/// Refuses where there is no such backup. Fails when somebody forgot it at the same moment, or when it is not complete;
+/// the hold then stays and counts when the backup is brought back or verified.
 pub async fn hold(
     repository: &Repository,
     database: &DatabaseName,
@@ -28,13 +28,20 @@ pub async fn hold(
     // seen. A copy older than the manifest is of a time before the backup was brought back.
     let copies = repository.store().list(&layout::trash_of_backup(database, id)).await?;
     let there = repository.backup(database, id).await?;
-    if there.is_some_and(|there| copies.iter().all(|copy| copy.modified < there.written_at)) {
-        return Ok(held);
+    let Some(there) = there.filter(|there| copies.iter().all(|copy| copy.modified < there.written_at)) else {
+        return Err(Error::Failed {
+            message: format!("backup {name} is being forgotten, or that was interrupted; its hold is noted"),
+            hint: Some(format!("if backup-agent list --trash shows it, backup-agent unforget {name} brings it back")),
+        });
+    };
+    // Whoever withdraws one that came too late takes the mark first, and then looks for holds.
+    if !there.is_verified() {
+        return Err(Error::Failed {
+            message: format!("backup {name} is not complete, and whoever writes it may withdraw it; its hold is noted"),
+            hint: Some(format!("backup-agent verify {name} completes it if everything is there")),
+        });
     }
-    Err(Error::Failed {
-        message: format!("backup {name} is being forgotten, or that was interrupted; its hold is noted"),
-        hint: Some(format!("if backup-agent list --trash shows it, backup-agent unforget {name} brings it back")),
-    })
+    Ok(held)
 }
 
 /// Takes back all holds of one owner on a backup, a forgotten one too, and returns how many there were.

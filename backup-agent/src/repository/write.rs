@@ -223,11 +223,20 @@ fn fail_if_the_newest_could_not_be_read(existing: &mut Vec<Listed>) -> Result<()
     }
 }
 
+/// Takes the manifest away again, unless the backup was put on hold meanwhile; returns what became of it.
 async fn withdraw(repository: &Repository, database: &DatabaseName, id: &BackupId) -> String {
-    reached("backup: before it is withdrawn");
-    let withdrawn = repository.store().delete(&layout::manifest(database, id)).await;
-    reached("backup: after it was withdrawn");
-    withdrawn.map_or_else(|error| format!("withdrawing it failed too: {error}"), |()| "it was withdrawn".into())
+    let withdrawn = async {
+        // Whoever holds a backup asks for its verified mark last: from here on nobody is told that this one is on hold.
+        repository.unmark_verified(database, id).await?;
+        if let Some(hold) = repository.marks(database, id).await?.holds().first() {
+            return Ok(format!("it stays, because it is on hold by {}, and is not complete", hold.owner));
+        }
+        reached("backup: before it is withdrawn");
+        repository.store().delete(&layout::manifest(database, id)).await?;
+        reached("backup: after it was withdrawn");
+        Ok("it was withdrawn".to_owned())
+    };
+    withdrawn.await.unwrap_or_else(|error: StoreError| format!("withdrawing it failed too: {error}"))
 }
 
 fn check_identity(

@@ -233,6 +233,43 @@ async fn a_writer_whose_wall_clock_is_set_back_is_measured_by_the_other_one() {
 }
 
 #[tokio::test]
+async fn a_backup_that_was_written_too_late_stays_where_somebody_holds_it() {
+    let clock = FakeClock::at("2025-03-01T03:00:00Z".parse().unwrap());
+    let memory = MemoryStore::default();
+    let inner = ClockedStore::new(memory.clone(), clock.clone());
+    let time = std::sync::Mutex::new(HOUR * 13);
+    let store = SuspendAt { inner, clock: clock.clone(), prefix: "backups/", time, before: false };
+    let world = World::over(clock, memory, Arc::new(store)).await;
+    let identity = Identity::Sqlite { machine: "m".into(), path: "/x".into() };
+    let writer = BackupWriter::begin(&world.repository, &world.shop(), &identity, false, Arc::new(())).await.unwrap();
+    let id = writer.id().clone();
+    let (kind, at) = ("hold-bob", world.clock.now());
+    let key = layout::mark(&world.shop(), &id, kind, &layout::random_name());
+    let mark = serde_json::json!({"kind": kind, "at": at, "detail": ""}).to_string();
+    world.repository.store().put(&key, mark.into(), PutMode::Create).await.unwrap();
+    let dump = crate::prune_model::empty_dump(identity, world.clock.now());
+    let error = writer.commit(dump).await.unwrap_err().to_string();
+    assert!(error.contains("it took 13 hours") && error.contains("it stays, because it is on hold by bob"), "{error}");
+    assert_eq!(world.keys("backups/").len(), 1);
+    assert!(!world.is_complete(&id).await);
+}
+
+#[tokio::test]
+async fn a_backup_that_is_not_complete_is_not_said_to_be_on_hold() {
+    let world = World::new().await;
+    let id = world.backup().await;
+    let mark = world.keys(&layout::marks_of_backup(&world.shop(), &id)).remove(0);
+    world.repository.store().delete(&mark).await.unwrap();
+    let bob = "bob".parse().unwrap();
+    let error = hold(&world.repository, &world.shop(), &id, &bob, "").await.unwrap_err().to_string();
+    assert!(error.contains("is not complete") && error.contains("its hold is noted"), "{error}");
+    let listed = world.repository.backups(&world.shop()).await.unwrap();
+    assert_eq!(listed[0].marks.holds().len(), 1);
+    world.repository.verify(&listed, &|_| ()).await.unwrap();
+    hold(&world.repository, &world.shop(), &id, &bob, "").await.unwrap();
+}
+
+#[tokio::test]
 async fn nobody_completes_a_backup_that_was_written_too_late() {
     let world = World::new().await;
     let id = world.backup().await;
