@@ -7,12 +7,15 @@
 //! Told are three of a task's moments. Start: it is running. Success: it succeeded. Failure: it ended in any other way
 //! (failed, refused, expired, restored, and also cancelled: what was to be done was not done) or is stuck.
 
+pub mod celery;
 mod command;
 mod message;
 mod outbox;
 mod ping;
 pub mod queue;
 mod webhook;
+
+pub use message::CONTENT_TYPE;
 
 use jiff::Timestamp;
 use shared::clock::Clock;

@@ -3,6 +3,7 @@
 //! A wish names what the operator configured: never a command, an address, a path, a credential or SQL.
 
 pub mod amqp;
+pub mod celery;
 pub mod message;
 pub mod policy;
 pub mod signature;

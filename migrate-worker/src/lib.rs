@@ -7,8 +7,10 @@
 pub mod cli;
 pub mod doors;
 pub mod effect;
+pub mod executor;
 pub mod leftovers;
 pub mod migration;
+pub mod pool;
 pub mod runner;
 pub mod spec;
 pub mod story;

@@ -3,7 +3,7 @@
 use crate::Error;
 use backup_agent::repository::{Codec, Repository};
 use shared::clock::Clock;
-use shared::config::{Config, MigrationsConfig};
+use shared::config::{Config, DatabaseConfig, MigrationsConfig};
 use shared::connect::{self, StoreUse};
 use shared::model::{DatabaseName, DatabaseUrl};
 use std::path::PathBuf;
@@ -41,17 +41,19 @@ impl World {
         Ok(repository)
     }
 
+    /// A configured database. Refuses one the configuration does not know.
+    pub fn database(&self, name: &DatabaseName) -> Result<&DatabaseConfig, Error> {
+        self.config.databases.get(name).ok_or_else(|| unknown(name))
+    }
+
     /// Address of a database that is to be migrated. Refuses one the configuration does not know.
     pub fn url(&self, name: &DatabaseName) -> Result<DatabaseUrl, Error> {
-        self.config.database_url(name)?.ok_or_else(|| {
-            Error::refused(format!("{name} is no configured database"), "name one of the sections [database.…]")
-        })
+        self.config.database_url(name)?.ok_or_else(|| unknown(name))
     }
 
     /// How a database is migrated. Refuses one that is not.
     pub fn migrations(&self, name: &DatabaseName) -> Result<&MigrationsConfig, Error> {
-        let section = self.config.databases.get(name).and_then(|database| database.migrations.as_ref());
-        section.ok_or_else(|| {
+        self.database(name)?.migrations.as_ref().ok_or_else(|| {
             let message = format!("nobody said how {name} is migrated");
             let hint = format!("add [database.{name}.migrations] with runner and directory");
             Error::Refused { message, hint: Some(hint) }
@@ -62,4 +64,8 @@ impl World {
     pub fn folder(&self, job: &shared::model::JobId) -> PathBuf {
         self.config.spool().join("jobs").join(job.to_string())
     }
+}
+
+fn unknown(name: &DatabaseName) -> Error {
+    Error::refused(format!("{name} is no configured database"), "name one of the sections [database.…]")
 }

@@ -79,6 +79,12 @@ pub trait DumpSink: Send + Sync {
     fn cancelled(&self) -> bool {
         false
     }
+
+    /// Whether the texts of the tar are wanted, which cost a client tool's call each; without, a dump has only the entries
+    /// of its rows.
+    fn wants_texts(&self) -> bool {
+        true
+    }
 }
 
 /// Takes one segment's bytes in order. Called off the async threads: it may compress, hash and block.
@@ -97,6 +103,10 @@ pub struct Nowhere;
 impl DumpSink for Nowhere {
     fn open(&self, _segment: Segment) -> Box<dyn SegmentSink> {
         Box::new(Nowhere)
+    }
+
+    fn wants_texts(&self) -> bool {
+        false
     }
 }
 

@@ -29,12 +29,26 @@ pub struct Message {
 }
 
 /// What becomes of a message that came in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// The record has it, now or from before.
     Taken,
-    /// It can never be taken; the reason, for a person, never repeats a secret.
-    Buried(String),
+    /// It can never be taken.
+    Buried {
+        /// Why, for a person; never repeats a secret.
+        reason: String,
+        /// What its sender is told, where it waits for an answer.
+        answer: Option<Answer>,
+    },
+}
+
+/// A message to one who waits for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The queue it waits at.
+    pub to: String,
+    /// What it is told.
+    pub message: Outgoing,
 }
 
 /// Why a message cannot be taken now: it stays with the broker.

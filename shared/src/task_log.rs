@@ -198,7 +198,8 @@ pub trait TaskLog: StepLog {
     /// is active at a time. A migration or a restore whose holder was lost stays active, as `recovering`, and is handed
     /// out before everything else under the same try. Other tasks whose holder was lost go back into the queue; expired
     /// ones and those whose holder was lost on their last attempt are ended on the way. A task that helps with a stuck
-    /// one is handed out while that one is stuck, and expires when it no longer is.
+    /// one is handed out while that one is stuck, and expires when it no longer is. Where migrations are wanted and one
+    /// waits for a scheduled backup of its database, the backup's holder is asked to end it.
     async fn claim(&self, worker: &Worker, wanted: &Wanted, lease: Duration) -> Result<Option<Claimed>, TaskLogError>;
 
     /// Renews a lease and tells how far the task is. Fails with [`TaskLogError::LeaseLost`].

@@ -37,5 +37,6 @@ mod task_log_contract;
 mod worker_commands;
 mod worker_demo;
 mod worker_run;
+mod workers;
 mod world;
 mod year;

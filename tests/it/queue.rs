@@ -1,8 +1,10 @@
 //! Jobs by messages: the real worker, the real broker, a client of somebody else's.
 
 mod broker;
+mod celery;
 mod hostile;
 mod jobs;
+mod storm;
 
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -61,8 +63,7 @@ impl Post {
 
     /// Messages that wait in a queue; none where there is no such queue.
     fn depth(&self, queue: &str) -> Option<usize> {
-        let done = amqp::command(&self.broker.url()).args(["depth", queue]).output().unwrap();
-        done.status.success().then(|| String::from_utf8_lossy(&done.stdout).trim().parse().unwrap())
+        amqp::depth(&self.broker.url(), queue)
     }
 
     #[track_caller]

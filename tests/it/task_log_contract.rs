@@ -13,7 +13,7 @@ mod submitting;
 mod upgrade;
 
 use jiff::{SignedDuration, Timestamp};
-use shared::model::{DatabaseName, JobId, NewTask, Task, TaskKind, TaskReport, TaskState};
+use shared::model::{DatabaseName, JobId, NewTask, Task, TaskDoor, TaskKind, TaskReport, TaskState};
 use shared::task_log::postgres::PostgresTaskLog;
 use shared::task_log::sqlite::SqliteTaskLog;
 use shared::task_log::{Claimed, Ending, Submitted, TaskFilter, TaskLog, TaskLogError, TaskProgress, Wanted, Worker};

@@ -1,11 +1,12 @@
-//! A client of the broker that is not the product's: Python's pika.
+//! Clients of the broker that are not the product's: Python's pika and Celery, Node's amqplib.
 
 use crate::tools;
 use serde_json::{Value, json};
-use std::path::PathBuf;
-use std::process::Command;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
-/// The Python that has pika.
+/// The Python that has pika and Celery.
 ///
 /// Panics where ops/test did not prepare it.
 #[track_caller]
@@ -13,6 +14,29 @@ pub fn python() -> PathBuf {
     std::env::var_os("HOLDFAST_TEST_CLIENTS")
         .expect("HOLDFAST_TEST_CLIENTS is not set: run the tests by ops/test")
         .into()
+}
+
+/// Runs an example of `ops/examples`, which must succeed, and returns what it printed.
+#[track_caller]
+pub fn example(name: &str, arguments: &[&str]) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ops/examples").join(name);
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = if name.ends_with(".mjs") {
+        // Node looks for packages beside the file.
+        let packages = std::env::var_os("HOLDFAST_TEST_NODE_MODULES");
+        let packages = packages.expect("HOLDFAST_TEST_NODE_MODULES is not set: run the tests by ops/test");
+        std::os::unix::fs::symlink(packages, folder.path().join("node_modules")).unwrap();
+        std::fs::copy(&file, folder.path().join(name)).unwrap();
+        let mut node = Command::new("node");
+        node.arg(folder.path().join(name));
+        node
+    } else {
+        let mut python = Command::new(python());
+        python.arg(file);
+        python
+    };
+    let said = tools::run(command.args(arguments), b"").expect(name);
+    String::from_utf8(said).expect("an example prints text")
 }
 
 /// A message to be sent to the exchange of jobs.
@@ -57,36 +81,53 @@ impl Message {
 /// Sends messages, each confirmed by the broker and routed to a queue.
 #[track_caller]
 pub fn publish(url: &str, messages: &[Message]) {
+    tools::run(command(url).arg("publish"), lines(messages).as_bytes()).expect("pika_client.py publish");
+}
+
+/// Begins to send messages, with a pause in seconds after each; the process ends well when all are confirmed.
+#[track_caller]
+pub fn start_publishing(url: &str, messages: &[Message], pause: &str) -> Child {
+    let mut command = command(url);
+    command.args(["publish", pause]).stdin(Stdio::piped());
+    let mut child = command.spawn().expect("pika_client.py starts");
+    let (mut input, text) = (child.stdin.take().expect("it was piped"), lines(messages));
+    std::thread::spawn(move || input.write_all(text.as_bytes()));
+    child
+}
+
+fn lines(messages: &[Message]) -> String {
     use base64::Engine as _;
     let encode = |body: &[u8]| base64::engine::general_purpose::STANDARD.encode(body);
-    let lines: String = messages
-        .iter()
-        .map(|message| {
-            let Message { key, body, properties, times } = message;
-            let line = json!({"key": key, "body": encode(body), "properties": properties, "times": times});
-            format!("{line}\n")
-        })
-        .collect();
-    tools::run(command(url).arg("publish"), lines.as_bytes()).expect("amqp.py publish");
+    let line = |message: &Message| {
+        let Message { key, body, properties, times } = message;
+        let line = json!({"key": key, "body": encode(body), "properties": properties, "times": times});
+        format!("{line}\n")
+    };
+    messages.iter().map(line).collect()
 }
 
-/// Messages that wait in a queue.
+/// Messages that wait in a queue; none where there is no such queue.
 #[track_caller]
-pub fn depth(url: &str, queue: &str) -> usize {
-    let answer = tools::run(command(url).args(["depth", queue]), b"").expect("amqp.py depth");
-    String::from_utf8_lossy(&answer).trim().parse().unwrap()
+pub fn depth(url: &str, queue: &str) -> Option<usize> {
+    let done = command(url).args(["depth", queue]).output().expect("pika_client.py starts");
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    match done.status.code() {
+        Some(0) => Some(said.trim().parse().expect("pika_client.py depth prints a number")),
+        Some(3) => None,
+        _ => panic!("pika_client.py depth: {}", String::from_utf8_lossy(&done.stderr)),
+    }
 }
 
-/// Runs a verb of `tests/fixtures/amqp.py` that has no answer.
+/// Runs a verb of `tests/fixtures/pika_client.py` that has no answer.
 #[track_caller]
 pub fn run(url: &str, arguments: &[&str]) {
-    tools::run(command(url).args(arguments), b"").expect("amqp.py");
+    tools::run(command(url).args(arguments), b"").expect("pika_client.py");
 }
 
-/// `tests/fixtures/amqp.py` at `url`.
+/// `tests/fixtures/pika_client.py` at `url`.
 #[track_caller]
 pub fn command(url: &str) -> Command {
     let mut command = Command::new(python());
-    command.arg(crate::fixtures::fixture("amqp.py")).arg(url);
+    command.arg(crate::fixtures::fixture("pika_client.py")).arg(url);
     command
 }

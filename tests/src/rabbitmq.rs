@@ -80,6 +80,25 @@ impl PrivateRabbit {
         said
     }
 
+    /// Has the broker write down what it keeps in memory for minutes otherwise: which quorum queues it has. RabbitMQ 3.10
+    /// that is killed before makes such a queue anew, empty and with nobody to lead it, and answers nothing about it.
+    pub fn write_down_queues(&self) {
+        self.ctl(&["eval", "[ok = dets:sync(Table) || Table <- dets:all()]."]);
+    }
+
+    /// Ends the broker as a power cut would.
+    pub fn kill(&mut self) {
+        signal_group(self.server.id(), "KILL");
+        let _ = self.server.wait();
+    }
+
+    /// Starts the ended broker again, with what it had on its disk.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        self.server = spawn(&self.programs, &self.dir, self.dist_port, self.epmd_port, self.account).expect("starts");
+        self.wait_until_ready().unwrap_or_else(|error| panic!("the private broker does not start: {error:#}"));
+    }
+
     /// Lets the broker stand still: its connections stay, and nothing comes from it any more.
     pub fn pause(&self) {
         signal_group(self.server.id(), "STOP");
@@ -116,8 +135,7 @@ impl Drop for PrivateRabbit {
     fn drop(&mut self) {
         let _ = self.watchdog.kill();
         let _ = self.watchdog.wait();
-        signal_group(self.server.id(), "KILL");
-        let _ = self.server.wait();
+        self.kill();
         let _ = self.epmd.kill();
         let _ = self.epmd.wait();
         let _ = std::fs::remove_dir_all(&self.dir);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use shared::model::{Task, TaskEvent};
 
 /// Media type of the message.
-pub(super) const CONTENT_TYPE: &str = "application/cloudevents+json; charset=utf-8";
+pub const CONTENT_TYPE: &str = "application/cloudevents+json; charset=utf-8";
 
 /// Id of the message, the same at every try. Without a full stop, which separates the parts of what is signed.
 pub(super) fn id(task: &Task, event: &TaskEvent) -> String {

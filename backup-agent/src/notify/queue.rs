@@ -1,7 +1,7 @@
 //! Answers by the message broker: told to everybody who listens, and to the one who asked.
 
-use super::{Undelivered, message};
-use shared::model::{DatabaseName, Task, TaskEvent, TaskState};
+use super::{Undelivered, celery, message};
+use shared::model::{DatabaseName, Task, TaskDoor, TaskEvent, TaskState};
 use shared::queue::amqp::{Address, EVENTS, Publisher};
 use shared::queue::{Outgoing, PublishError, Receiver};
 
@@ -20,10 +20,14 @@ pub(super) async fn tell(broker: &Publisher, task: &Task, event: &TaskEvent) -> 
 
 /// Tells the one who asked how it ended; who has gone meanwhile is not waited for.
 pub(super) async fn answer(broker: &Publisher, task: &Task, event: &TaskEvent) -> Result<(), Undelivered> {
-    let has_ended = event.what.parse().is_ok_and(|state: TaskState| state.is_terminal() || state == TaskState::Stuck);
-    let Some(reply) = task.reply.as_ref().filter(|_| has_ended) else { return Ok(()) };
+    let state = event.what.parse().ok().filter(|state: &TaskState| state.is_terminal() || *state == TaskState::Stuck);
+    let (Some(reply), Some(state)) = (&task.reply, state) else { return Ok(()) };
     let correlation_id = reply.correlation_id.clone().or_else(|| Some(task.job_id.to_string()));
-    let message = Outgoing { correlation_id, ..outgoing(task, event) };
+    let message = match task.door {
+        TaskDoor::Celery => celery::end(task, state, task.report.error_message.as_deref().unwrap_or(&event.detail)),
+        _ => outgoing(task, event),
+    };
+    let message = Outgoing { message_id: Some(message::id(task, event)), correlation_id, ..message };
     match broker.publish(&Address::queue(&reply.to), &message, Receiver::Needed).await {
         Err(PublishError::Unroutable { .. }) => {
             Err(Undelivered::Pointless("nobody waits for the answer any more".into()))

@@ -107,7 +107,7 @@ fn json_of<T: DeserializeOwned>(text: &str) -> Result<T, String> {
 }
 
 /// What serde says may repeat what it met: of a long text the beginning and the end, where the reason stands.
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     let line: Vec<char> = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     match line.len() {
         0..=300 => line.into_iter().collect(),

@@ -156,6 +156,8 @@ words! {
         Schedule = "schedule",
         /// A message queue.
         Amqp = "amqp",
+        /// A message queue, sent by Celery.
+        Celery = "celery",
         /// HTTP.
         Http = "http",
         /// SQL.

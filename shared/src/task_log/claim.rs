@@ -2,7 +2,7 @@
 
 use super::events::{self, Tell};
 use super::session::{Fault, Row, Session, args};
-use super::{Claimed, TaskLease, Wanted, Worker, rows, stuck};
+use super::{Claimed, TaskLease, Wanted, Worker, hold, rows, stuck};
 use crate::model::{DatabaseName, JobId, NewTask, Task, TaskKind, TaskState, canonical_json};
 
 /// Of these only one at a time works on a database; besides them of restores in place.
@@ -44,6 +44,9 @@ pub async fn claim(
     }
     lapse(s, &wanted.kinds, None).await?;
     expire(s).await?;
+    if wanted.kinds.contains(&TaskKind::Migrate) && !wanted.only_lost {
+        make_way(s, wanted).await?;
+    }
     let Some((job, helped)) = next(s, wanted).await? else { return Ok(None) };
     if let Some(helped) = helped {
         // Looked at again behind the lock: whoever resolves it was perhaps faster.
@@ -196,10 +199,42 @@ async fn expire(s: &mut dyn Session) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Asks for the end of scheduled backups whose databases a migration waits for: it makes a backup of its own, which
+/// reuses what this one has stored. A backup that a person or a service asked for is waited for.
+async fn make_way(s: &mut dyn Session, wanted: &Wanted) -> Result<(), Fault> {
+    let now = s.now();
+    let sql = format!(
+        "SELECT backup.job_id, t.job_id AS migration FROM task_log AS t
+         JOIN task_log AS backup ON backup.target = t.target
+         WHERE backup.state = 'running' AND backup.kind = 'backup' AND backup.door = 'schedule'
+             AND backup.cancel_requested_at IS NULL AND t.kind = 'migrate' AND {WAITS}{} LIMIT {SWEEP}",
+        of_targets(wanted)
+    );
+    for row in s.rows(&sql, args![now]).await? {
+        let backup = rows::parsed(s, &row, "job_id")?;
+        let migration = row.text("migration").map_err(|error| s.damaged(error))?;
+        hold::cancel(s, &backup, &format!("the migration {migration}")).await?;
+    }
+    Ok(())
+}
+
+/// The condition of a row `t` that waits and is due, with the time now as `$1`.
+const WAITS: &str = "t.state IN ('scheduled', 'queued') AND coalesce(t.again_at, t.run_at, 0) <= $1
+    AND (t.expires_at IS NULL OR t.expires_at > $1 OR t.attempt > 0)";
+
+/// The condition of a row `t` that is of a wanted database or of none, with an AND before it.
+fn of_targets(wanted: &Wanted) -> String {
+    // Names of databases consist of a-z, 0-9, '_' and '-'.
+    let names =
+        |targets: &[DatabaseName]| targets.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+    wanted.targets.as_deref().map_or_else(String::new, |targets| match names(targets) {
+        none if none.is_empty() => " AND t.target IS NULL".to_owned(),
+        names => format!(" AND (t.target IS NULL OR t.target IN ({names}))"),
+    })
+}
+
 /// The condition of a row `t` that may be handed out, with the time now as `$1`.
 fn may_be_taken(wanted: &Wanted) -> String {
-    let waits = "t.state IN ('scheduled', 'queued') AND coalesce(t.again_at, t.run_at, 0) <= $1
-        AND (t.expires_at IS NULL OR t.expires_at > $1 OR t.attempt > 0)";
     let is_free = format!(
         "CASE WHEN t.stuck_job IS NOT NULL THEN {} WHEN t.target IS NULL OR NOT {} THEN true
              ELSE NOT EXISTS (SELECT 1 FROM task_log AS other WHERE other.target = t.target AND {}) END",
@@ -209,14 +244,8 @@ fn may_be_taken(wanted: &Wanted) -> String {
     );
     let is_lost = "t.state = 'recovering' AND t.lease_worker IS NULL";
     let kinds = rows::list(&wanted.kinds, TaskKind::as_str);
-    let ready = if wanted.only_lost { is_lost.to_owned() } else { format!("({is_lost} OR {waits} AND {is_free})") };
-    // Names of databases consist of a-z, 0-9, '_' and '-'.
-    let names =
-        |targets: &[DatabaseName]| targets.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
-    let known = wanted.targets.as_deref().map_or_else(String::new, |targets| match names(targets) {
-        none if none.is_empty() => " AND t.target IS NULL".to_owned(),
-        names => format!(" AND (t.target IS NULL OR t.target IN ({names}))"),
-    });
+    let ready = if wanted.only_lost { is_lost.to_owned() } else { format!("({is_lost} OR {WAITS} AND {is_free})") };
+    let known = of_targets(wanted);
     let asked = if wanted.scheduled { "" } else { " AND t.door <> 'schedule'" };
     format!("{ready} AND t.kind IN ({kinds}){known}{asked}")
 }

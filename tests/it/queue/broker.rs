@@ -11,10 +11,17 @@ fn backup(n: u32) -> Message {
 }
 
 #[test]
-fn a_broker_that_stands_still_or_closes_connections_or_a_queue_that_is_deleted_is_found_again() {
+fn a_broker_that_dies_stands_still_or_closes_connections_or_a_queue_that_is_deleted_is_found_again() {
     let mut post = Post::new();
     post.publish(&[backup(1)]);
     post.ends_as(&id(1), "succeeded");
+
+    post.broker.write_down_queues();
+    post.broker.kill();
+    std::thread::sleep(Duration::from_secs(1));
+    post.broker.start_again();
+    post.publish(&[backup(2)]);
+    post.ends_as(&id(2), "succeeded");
 
     post.broker.ctl(&["close_all_connections", "by the test"]);
     post.publish(&[backup(3)]);

@@ -3,17 +3,22 @@
 use super::{Post, id, wish};
 use serde_json::json;
 use std::path::Path;
-use std::process::Command;
 use tests::amqp::{self, Message};
 use tests::sqlite::{sqlite_differences, sqlite_dump_text};
 
 #[test]
-fn a_service_asks_for_a_migration_and_hears_how_it_ended() {
+fn a_service_asks_for_a_migration_by_pika_and_hears_how_it_ended() {
+    a_service_asks("enqueue_pika.py");
+}
+
+#[test]
+fn a_service_asks_for_a_migration_by_amqplib_and_hears_how_it_ended() {
+    a_service_asks("enqueue_node.mjs");
+}
+
+fn a_service_asks(example: &str) {
     let mut post = Post::new();
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ops/examples/enqueue_pika.py");
-    let done = Command::new(amqp::python()).arg(example).arg(post.broker.url()).arg("shop").output().unwrap();
-    let said = String::from_utf8_lossy(&done.stdout).into_owned();
-    assert!(done.status.success(), "{said}{}", String::from_utf8_lossy(&done.stderr));
+    let said = amqp::example(example, &[&post.broker.url(), "shop"]);
     assert_eq!(said, "succeeded it stands at 1\n");
     assert!(post.tables("shop.db").contains("note"), "{}", post.tables("shop.db"));
     let job = &post.history()[0];

@@ -8,6 +8,7 @@ exams! {
     what_waits_for_its_time_is_not_handed_out_before,
     what_is_over_its_time_expires_and_is_told,
     of_one_database_one_task_works_and_others_wait,
+    a_scheduled_backup_makes_way_for_a_migration,
     a_command_that_does_the_work_itself_is_busy_or_first,
     a_lapsed_task_is_taken_over_and_the_old_holder_writes_nothing,
     a_task_whose_holder_was_lost_on_the_last_try_has_failed,
@@ -112,6 +113,51 @@ async fn of_one_database_one_task_works_and_others_wait(world: &World) {
     submit(&*log, &b).await;
     let refused = world.try_sql("UPDATE task_log SET state = 'running' WHERE target = 'shop' AND state = 'queued'");
     assert!(refused.unwrap_err().to_lowercase().contains("unique"));
+}
+
+async fn a_scheduled_backup_makes_way_for_a_migration(world: &World) {
+    let log = world.open().await;
+    let migration = |name: &str| NewTask { kind: TaskKind::Migrate, ..backup(name) };
+    let nightly = |name: &str| NewTask { door: TaskDoor::Schedule, ..backup(name) };
+    let wanted = Wanted { targets: None, ..Wanted::kinds(&[TaskKind::Migrate]) };
+    // One that somebody asked for is waited for; so is one whose migration is not due, and one of another worker's.
+    let asked = backup("asked");
+    let (early, foreign, due) = (nightly("early"), nightly("foreign"), nightly("due"));
+    for task in [&asked, &early, &foreign, &due] {
+        submit(&*log, task).await;
+    }
+    let mut held = Vec::new();
+    while let Some(claimed) = claim(&*log, LONG).await {
+        held.push(claimed);
+    }
+    assert_eq!(held.len(), 4);
+    let later = NewTask { run_at: Some(world.now() + hours(1)), ..migration("early") };
+    for task in [&migration("asked"), &later, &migration("foreign"), &migration("due")] {
+        submit(&*log, task).await;
+    }
+    let agents = Wanted { scheduled: true, ..Wanted::kinds(&[TaskKind::Backup, TaskKind::Drill]) };
+    assert_eq!(log.claim(&worker(), &agents, LONG).await.unwrap(), None);
+    let asked_to_end = async |log: &dyn TaskLog| {
+        let mut names = Vec::new();
+        for claimed in &held {
+            let target = claimed.task.target.as_ref().unwrap().to_string();
+            if log.renew(&claimed.lease, LONG, &progress()).await.unwrap().cancel_requested {
+                names.push(target);
+            }
+        }
+        names
+    };
+    assert_eq!(asked_to_end(&*log).await, Vec::<String>::new(), "who cannot migrate has nobody make way");
+    let known = ["asked", "early", "due"].map(|name| database(name).unwrap()).to_vec();
+    let own = Wanted { targets: Some(known), ..wanted };
+    assert_eq!(log.claim(&worker(), &own, LONG).await.unwrap(), None);
+    assert_eq!(asked_to_end(&*log).await, ["due"]);
+    let backup = held.iter().find(|claimed| claimed.task.job_id == due.job_id).unwrap();
+    assert!(whats(&*log, due.job_id).await.contains(&"cancel-requested".to_owned()));
+    let ending = Ending { state: TaskState::Cancelled, again_at: None, report: TaskReport::default() };
+    log.finish(&backup.lease, &ending).await.unwrap();
+    let claimed = log.claim(&worker(), &own, LONG).await.unwrap().unwrap();
+    assert_eq!(claimed.task.target, database("due"));
 }
 
 async fn a_command_that_does_the_work_itself_is_busy_or_first(world: &World) {

@@ -8,12 +8,15 @@ use super::tools::{Leave, Tools};
 use crate::engine::EngineError;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// An archive in a private temporary folder, which goes with the value.
 pub(crate) struct Archive {
     pub(crate) tools: Tools,
     pub(crate) entries: Vec<TocEntry>,
     folder: tempfile::TempDir,
+    /// Lists of entries written for texts so far: several texts may be made at a time.
+    lists: AtomicUsize,
 }
 
 /// Name of the archive inside its folder.
@@ -23,7 +26,7 @@ impl Archive {
     /// Opens the archive that lies in `folder`.
     pub(crate) async fn open(tools: &Tools, folder: tempfile::TempDir) -> Result<Archive, EngineError> {
         let contents = tools.contents(&folder.path().join(FILE)).await?;
-        Ok(Archive { tools: tools.clone(), entries: toc::parse(&contents), folder })
+        Ok(Archive { tools: tools.clone(), entries: toc::parse(&contents), folder, lists: AtomicUsize::new(0) })
     }
 
     /// Opens an archive from its bytes.
@@ -90,7 +93,8 @@ impl Archive {
         section: Option<&str>,
         leave: Leave,
     ) -> Result<String, EngineError> {
-        let list = self.list("text.list", entries).await?;
+        let number = self.lists.fetch_add(1, Ordering::Relaxed);
+        let list = self.list(&format!("text-{number}.list"), entries).await?;
         self.tools.sql(&self.path(), Some(&list), section, leave).await
     }
 

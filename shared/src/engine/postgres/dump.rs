@@ -54,6 +54,7 @@ pub(crate) async fn dump(
     preflight::refuse_system_tables(&mut leader.conn).await?;
     let objects = large_objects::list(&mut leader.conn).await?;
     sink.expect(units.iter().map(Unit::bytes).sum());
+    let wants_texts = sink.wants_texts();
 
     let encoding = leader.server.encoding.clone();
     let task = Task {
@@ -78,8 +79,13 @@ pub(crate) async fn dump(
         large_objects: parts.large_objects(&looked.facts.large_objects, units.len()),
         schema: archive.statements(&looked.facts, view.leave, None, view.whole).await?,
     };
-    let texts = texts::make(&archive, &looked.facts, &fingerprint, &looked.roles_sql, &looked.set_aside).await?;
-    let entries = texts.around(parts.data(&units, &looked.facts.large_objects));
+    let rows = parts.data(&units, &looked.facts.large_objects);
+    let entries = if wants_texts {
+        let texts = texts::make(&archive, &looked.facts, &fingerprint, &looked.roles_sql, &looked.set_aside);
+        texts.await?.around(rows)
+    } else {
+        rows
+    };
     session::close(leader.conn).await;
     Ok(Dump {
         probe: probe(&leader.server, Some(tools.version)),

@@ -10,6 +10,7 @@ use super::tools::Leave;
 use super::{large_objects, schema, toc};
 use crate::engine::{EngineError, Entry};
 use crate::model::Fingerprint;
+use futures_util::future::try_join_all;
 use serde::Deserialize;
 use sqlx::PgConnection;
 
@@ -51,11 +52,13 @@ pub(crate) async fn make(
     set_aside: &SetAside,
 ) -> Result<Texts, EngineError> {
     let text = |path: &str, body: String| Entry::Text { path: path.to_owned(), body: body.into_bytes() };
+    let (pre_data, post_data, last) =
+        tokio::try_join!(archive.section("pre-data"), archive.section("post-data"), last(archive))?;
     let mut before = vec![
         text("restore.sh", RESTORE_SH.to_owned()),
         text("roles.sql", roles_sql.to_owned()),
         text("database.sql", database(facts)),
-        text("schema/pre-data.sql", with_missing(facts, archive.section("pre-data").await?)),
+        text("schema/pre-data.sql", with_missing(facts, pre_data)),
         text("schema/before-rows.sql", before_rows(facts, set_aside)),
         Entry::Text { path: ARCHIVE.to_owned(), body: archive.bytes().await? },
         text("data/encoding", format!("{}\n", facts.database.encoding)),
@@ -64,11 +67,11 @@ pub(crate) async fn make(
     ];
     let mut after = vec![
         text("sequences.sql", sequences(facts, fingerprint)),
-        text("schema/post-data.sql", archive.section("post-data").await?),
+        text("schema/post-data.sql", post_data),
         text("schema/after-rows.sql", script(set_aside.back())),
         text("verify.sql", verify(facts, fingerprint)),
     ];
-    after.extend(last(archive).await?.into_iter().map(|(path, body)| text(path, body)));
+    after.extend(last.into_iter().map(|(path, body)| text(path, body)));
     if !facts.large_objects.is_empty() {
         before.push(text("large-objects/index.tsv", large_object_index(facts)));
         after.push(text("large-objects/objects.sql", large_object_owners(facts)));
@@ -111,14 +114,14 @@ fn with_missing(facts: &Facts, pre_data: String) -> String {
 
 /// Grants, refreshes and event triggers, a file each: they come last, and refreshes may need several rounds.
 async fn last(archive: &Archive) -> Result<Vec<(&'static str, String)>, EngineError> {
-    let mut list = Vec::new();
     let entries = archive.last(None);
-    for (rank, path) in [(0, "schema/grants.sql"), (1, "schema/refresh.sql"), (2, "schema/event-triggers.sql")] {
+    let script = async |rank, path| {
         let same = entries.iter().copied().filter(|entry| toc::rank(entry) == rank);
         let script = archive.sql(same, None, Leave::default()).await?;
-        list.push((path, schema::without_commands(&script)));
-    }
-    Ok(list)
+        Ok((path, schema::without_commands(&script)))
+    };
+    let scripts = [(0, "schema/grants.sql"), (1, "schema/refresh.sql"), (2, "schema/event-triggers.sql")];
+    try_join_all(scripts.map(|(rank, path)| script(rank, path))).await
 }
 
 /// One line a table: file, table, columns (`-` for none), rows.

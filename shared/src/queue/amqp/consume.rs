@@ -6,7 +6,7 @@ use super::publish::{Address, Publisher};
 use super::topology::declare_all;
 use super::{AmqpSettings, DEAD, PATIENCE};
 use crate::clock::Clock;
-use crate::queue::{Intake, Receiver, Verdict};
+use crate::queue::{Answer, Intake, Receiver, Verdict};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use lapin::message::Delivery;
@@ -142,7 +142,12 @@ impl Consumer {
     async fn take(&self, delivery: Delivery) -> Result<(), Ended> {
         match self.intake.take(&message(&delivery)).await {
             Ok(Verdict::Taken) => {}
-            Ok(Verdict::Buried(reason)) => self.bury(&delivery, &reason).await?,
+            Ok(Verdict::Buried { reason, answer }) => {
+                self.bury(&delivery, &reason).await?;
+                if let Some(answer) = answer {
+                    self.tell(&answer).await;
+                }
+            }
             Err(not_now) => return Err(Ended::NotNow(not_now.0)),
         }
         self.taken.fetch_add(1, Ordering::Relaxed);
@@ -162,6 +167,14 @@ impl Consumer {
         let to = Address::new(DEAD, delivery.routing_key.to_string());
         let sent = self.publisher.send(&to, &delivery.data, properties, Receiver::Needed).await;
         sent.map_err(|error| Ended::Lost(format!("a dead letter could not be put aside: {error}")))
+    }
+
+    /// Tells a sender what became of its message. The dead letter is there in any case.
+    async fn tell(&self, answer: &Answer) {
+        let sent = self.publisher.publish(&Address::queue(&answer.to), &answer.message, Receiver::Optional).await;
+        if let Err(error) = sent {
+            tracing::warn!(%error, "who sent it could not be told");
+        }
     }
 }
 

@@ -1,0 +1,18 @@
+"""orders"""
+from alembic import op
+import sqlalchemy as sa
+
+revision = "0001_orders"
+down_revision = None
+
+
+def upgrade():
+    op.create_table(
+        "orders",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("item", sa.Text, nullable=False),
+    )
+
+
+def downgrade():
+    op.drop_table("orders")
