@@ -20,6 +20,7 @@ use shared::model::{TaskKind, TaskReport};
 use shared::queue::amqp::Consumer;
 use shared::queue::{Intake, Message, NotNow, Verdict};
 use shared::task_log::{Claimed, Worker};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +29,13 @@ use tokio::sync::watch;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == "sql-runner") {
+        // A worker runs migrations of SQL by calling itself.
+        let worker = std::env::current_exe()?.with_file_name("migrate-worker");
+        return Err(std::process::Command::new(worker).args(arguments).exec().into());
+    }
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let (effects, acknowledges_first) = match &arguments[..] {
         [effects] => (effects, false),
         [effects, flag] if flag == "--acknowledge-first" => (effects, true),
@@ -106,7 +112,7 @@ impl Intake for Careless {
     async fn take(&self, message: &Message) -> Result<Verdict, NotNow> {
         let (door, message) = (self.0.clone(), message.clone());
         tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
             door.take(&message).await
         });
         Ok(Verdict::Taken)
