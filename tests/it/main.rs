@@ -4,6 +4,7 @@
 mod agent_faults;
 mod agent_run;
 mod bad_input;
+mod canaries;
 mod config_check;
 mod crash_matrix;
 mod crash_points;

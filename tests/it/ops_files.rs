@@ -1,6 +1,7 @@
 //! The files in ops/ and docker-compose.yml say nothing that the program does not know.
 
 mod metrics;
+mod sample;
 mod services;
 
 use serde_json::Value;
@@ -9,8 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tests::agent::Agent;
 
-const RUNBOOKS: [&str; 3] =
-    ["ops/runbooks/restore.md", "ops/runbooks/backup-failed.md", "ops/runbooks/migration-stuck.md"];
+const RUNBOOKS: [&str; 4] = [
+    "ops/runbooks/restore.md",
+    "ops/runbooks/backup-failed.md",
+    "ops/runbooks/migration-stuck.md",
+    "ops/runbooks/dead-letters.md",
+];
 
 /// The programs whose calls are looked for.
 const PROGRAMS: [&str; 2] = ["backup-agent", "migrate-worker"];
@@ -149,11 +154,17 @@ fn every_command_in_the_runbooks_and_ops_files_is_one_the_program_takes() {
         all.insert(words(start));
     }
     let compose = yaml("docker-compose.yml");
-    all.insert(of("backup-agent", strings(&compose["services"]["agent"]["command"])));
     let dockerfile = text("ops/Dockerfile");
-    let command = dockerfile.lines().find_map(|line| line.strip_prefix("CMD [")).unwrap();
-    all.insert(of("backup-agent", strings(&serde_json::from_str(&format!("[{command}")).unwrap())));
-    assert!(dockerfile.contains("ENTRYPOINT [\"backup-agent\"]"));
+    let stages: Vec<&str> = dockerfile.split("\nFROM ").collect();
+    for (service, program) in [("agent", "backup-agent"), ("worker", "migrate-worker")] {
+        all.insert(of(program, strings(&compose["services"][service]["command"])));
+        let target = compose["services"][service]["build"]["target"].as_str().unwrap();
+        let stage = stages.iter().find(|stage| stage.lines().next().unwrap().ends_with(&format!(" AS {target}")));
+        let stage = stage.unwrap_or_else(|| panic!("ops/Dockerfile has no stage {target}"));
+        assert!(stage.contains(&format!("ENTRYPOINT [\"{program}\"]")), "{stage}");
+        let command = stage.lines().find_map(|line| line.strip_prefix("CMD [")).unwrap();
+        all.insert(of(program, strings(&serde_json::from_str(&format!("[{command}")).unwrap())));
+    }
     let refused: Vec<String> = all.iter().filter_map(|call| refusal(call)).collect();
     assert!(refused.is_empty(), "{} of {} are refused:\n{}", refused.len(), all.len(), refused.join("\n"));
 }

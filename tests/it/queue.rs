@@ -2,6 +2,7 @@
 
 mod broker;
 mod celery;
+mod decoders;
 mod hostile;
 mod jobs;
 mod storm;

@@ -25,8 +25,7 @@ struct Yard {
 impl Yard {
     fn new(databases: usize) -> Self {
         let record = TestDatabase::new();
-        let mut config =
-            format!("[state]\nurl = \"{}\"\nlease = \"{}s\"\n", record.url(), LEASE.as_secs());
+        let mut config = format!("[state]\nurl = \"{}\"\nlease = \"{}s\"\n", record.url(), LEASE.as_secs());
         for n in 0..databases {
             config.push_str(&format!(
                 "\n[database.d{n}]\nurl = \"sqlite:d{n}.db\"\nmigrations = {{ runner = \"sql\", directory = \"m\" }}\n"
@@ -146,6 +145,7 @@ fn three_workers_share_the_databases_and_take_over_what_a_killed_one_had() {
     println!("{states:?} in {:.1} s: {:.2} a second", took.as_secs_f64(), databases as f64 / took.as_secs_f64());
     println!("tries by process: {shares:?}");
     // The killed one had a third of a third; of the others none is left with less than half of its share.
-    let least: usize = shares.iter().filter(|row| row[0] != pid.to_string()).map(|row| row[1].parse().unwrap()).min().unwrap();
+    let least: usize =
+        shares.iter().filter(|row| row[0] != pid.to_string()).map(|row| row[1].parse().unwrap()).min().unwrap();
     assert!(least > databases / WORKERS / 2, "{shares:?}");
 }

@@ -19,6 +19,14 @@ pub fn python() -> PathBuf {
 /// Runs an example of `ops/examples`, which must succeed, and returns what it printed.
 #[track_caller]
 pub fn example(name: &str, arguments: &[&str]) -> String {
+    let (is_good, said) = try_example(name, arguments);
+    assert!(is_good, "{name}: {said}");
+    said
+}
+
+/// Runs an example of `ops/examples`; returns whether it succeeded, and what it printed.
+#[track_caller]
+pub fn try_example(name: &str, arguments: &[&str]) -> (bool, String) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ops/examples").join(name);
     let folder = tempfile::tempdir().unwrap();
     let mut command = if name.ends_with(".mjs") {
@@ -35,8 +43,11 @@ pub fn example(name: &str, arguments: &[&str]) -> String {
         python.arg(file);
         python
     };
-    let said = tools::run(command.args(arguments), b"").expect(name);
-    String::from_utf8(said).expect("an example prints text")
+    let done = tools::run(command.args(arguments), b"");
+    if !done.success {
+        eprintln!("{name}: {}", done.stderr);
+    }
+    (done.success, String::from_utf8(done.stdout).expect("an example prints text"))
 }
 
 /// A message to be sent to the exchange of jobs.

@@ -10,6 +10,7 @@ pub mod agent_world;
 pub mod alembic;
 pub mod amqp;
 pub mod counting_store;
+pub mod decoders;
 pub mod fake_clock;
 pub mod faulty_store;
 pub mod fixtures;

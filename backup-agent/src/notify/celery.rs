@@ -10,7 +10,8 @@ pub(super) fn end(task: &Task, state: TaskState, told: &str) -> Outgoing {
     match state {
         TaskState::Succeeded => result(&id, "SUCCESS", &json!(task)),
         TaskState::Cancelled => {
-            let revoked = json!({"exc_type": "TaskRevokedError", "exc_module": "celery.exceptions", "exc_message": [told]});
+            let revoked =
+                json!({"exc_type": "TaskRevokedError", "exc_module": "celery.exceptions", "exc_message": [told]});
             result(&id, "REVOKED", &revoked)
         }
         TaskState::Refused => failure(&id, "Refused", told),

@@ -124,11 +124,7 @@ fn rejection(message: &Message, to: Reply, reason: &str, at: Timestamp) -> Answe
             "datacontenttype": "application/json",
             "data": {"state": "rejected", "report": {"error_message": reason, "result": {"message": reason}}},
         });
-        Outgoing {
-            body: body.to_string().into_bytes(),
-            content_type: CONTENT_TYPE.into(),
-            ..Outgoing::default()
-        }
+        Outgoing { body: body.to_string().into_bytes(), content_type: CONTENT_TYPE.into(), ..Outgoing::default() }
     };
     let correlation_id = to.correlation_id.or_else(|| id.map(str::to_owned));
     Answer { to: to.to, message: Outgoing { correlation_id, ..told } }

@@ -51,7 +51,9 @@ pub fn read(message: &Message) -> Result<NewTask, String> {
     }
     if let Some((what, _)) = follows.iter().find(|(_, value)| !is_nothing(value)) {
         let what = cut(what);
-        return Err(format!("it has {what}; nothing is sent on from here, so send what follows when the result is there"));
+        return Err(format!(
+            "it has {what}; nothing is sent on from here, so send what follows when the result is there"
+        ));
     }
     for (field, instead) in CELERYS_OWN {
         if fields.contains_key(field) {
@@ -63,8 +65,9 @@ pub fn read(message: &Message) -> Result<NewTask, String> {
     fields.insert("kind".into(), json!(kind));
     for (header, field) in [("eta", "run_at"), ("expires", "expires_at")] {
         if let Some(time) = text(message, header)? {
-            let at: Timestamp =
-                with_zone(time).parse().map_err(|_| format!("its {header} {} is no time", cut(&format!("{time:?}"))))?;
+            let at: Timestamp = with_zone(time)
+                .parse()
+                .map_err(|_| format!("its {header} {} is no time", cut(&format!("{time:?}"))))?;
             fields.insert(field.into(), json!(at));
         }
     }

@@ -8,6 +8,11 @@ use crate::model::{DatabaseName, JobId, NewTask, Task, TaskKind, TaskState, cano
 /// Of these only one at a time works on a database; besides them of restores in place.
 const EXCLUSIVE: &[TaskKind] = &[TaskKind::Migrate, TaskKind::Rehearse, TaskKind::Backup];
 
+// Conditions of indexes, which SQLite uses only for queries that have them word by word.
+const ACTIVE: &str = "state IN ('running', 'recovering', 'stuck')";
+const WAITING: &str = "state IN ('scheduled', 'queued', 'waiting')";
+const NEXT: &str = "state IN ('scheduled', 'queued', 'recovering')";
+
 /// How many rows one call ends on its way.
 const SWEEP: u32 = 100;
 
@@ -29,7 +34,7 @@ pub fn exclusive(alias: &str) -> String {
 /// The condition of the index `task_log_one_active`.
 pub fn active_and_exclusive(alias: &str) -> String {
     let exclusive = exclusive(alias);
-    format!("{alias}.state IN ('running', 'recovering', 'stuck') AND {exclusive} AND {alias}.stuck_job IS NULL")
+    format!("{alias}.{ACTIVE} AND {exclusive} AND {alias}.stuck_job IS NULL")
 }
 
 /// Claims a task; see [`super::TaskLog::claim`].
@@ -85,7 +90,7 @@ pub async fn register(s: &mut dyn Session, worker: &Worker) -> Result<(), Fault>
 pub async fn lapse(s: &mut dyn Session, kinds: &[TaskKind], target: Option<&str>) -> Result<(), Fault> {
     let now = s.now();
     let sql = format!(
-        "{} WHERE t.state IN ('running', 'recovering') AND t.kind IN ({}) AND coalesce($2, t.target, '') = coalesce(t.target, '')
+        "{} WHERE t.{ACTIVE} AND t.state <> 'stuck' AND t.kind IN ({}) AND coalesce($2, t.target, '') = coalesce(t.target, '')
          ORDER BY t.lease_until LIMIT 1000{}",
         rows::select(),
         rows::list(kinds, TaskKind::as_str),
@@ -179,13 +184,13 @@ pub async fn close_attempt(
 async fn expire(s: &mut dyn Session) -> Result<(), Fault> {
     let now = s.now();
     let late = "t.attempt = 0 AND t.expires_at <= $1";
-    let needless = "t.created_at <= $1 AND t.stuck_job IS NOT NULL AND NOT EXISTS (
+    let needless = "coalesce(t.created_at, 0) <= $1 AND t.stuck_job IS NOT NULL AND NOT EXISTS (
         SELECT 1 FROM task_log AS helped WHERE helped.job_id = t.stuck_job AND helped.state IN ('stuck', 'recovering'))";
     for (over, why) in
         [(late, "its time was over before it began"), (needless, "the task it was to help with has ended")]
     {
         let sql = format!(
-            "SELECT t.job_id FROM task_log AS t WHERE t.state IN ('scheduled', 'queued', 'waiting') AND {over}
+            "SELECT t.job_id FROM task_log AS t WHERE t.{WAITING} AND {over}
              ORDER BY t.expires_at LIMIT {SWEEP}{}",
             s.skip_locked()
         );
@@ -204,10 +209,14 @@ async fn expire(s: &mut dyn Session) -> Result<(), Fault> {
 async fn make_way(s: &mut dyn Session, wanted: &Wanted) -> Result<(), Fault> {
     let now = s.now();
     let sql = format!(
-        "SELECT backup.job_id, t.job_id AS migration FROM task_log AS t
-         JOIN task_log AS backup ON backup.target = t.target
-         WHERE backup.state = 'running' AND backup.kind = 'backup' AND backup.door = 'schedule'
-             AND backup.cancel_requested_at IS NULL AND t.kind = 'migrate' AND {WAITS}{} LIMIT {SWEEP}",
+        "SELECT * FROM (
+             SELECT backup.job_id, (
+                 SELECT min(t.job_id) FROM task_log AS t
+                 WHERE t.target = backup.target AND t.kind = 'migrate' AND {WAITS}{}) AS migration
+             FROM task_log AS backup
+             WHERE backup.{ACTIVE} AND backup.state = 'running' AND backup.kind = 'backup' AND backup.door = 'schedule'
+                 AND backup.cancel_requested_at IS NULL) AS blocked
+         WHERE migration IS NOT NULL LIMIT {SWEEP}",
         of_targets(wanted)
     );
     for row in s.rows(&sql, args![now]).await? {
@@ -229,7 +238,8 @@ fn of_targets(wanted: &Wanted) -> String {
         |targets: &[DatabaseName]| targets.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
     wanted.targets.as_deref().map_or_else(String::new, |targets| match names(targets) {
         none if none.is_empty() => " AND t.target IS NULL".to_owned(),
-        names => format!(" AND (t.target IS NULL OR t.target IN ({names}))"),
+        // Not by the index on the target, which would lead to everything those databases ever had.
+        names => format!(" AND coalesce(t.target, '') IN ('', {names})"),
     })
 }
 
@@ -247,7 +257,7 @@ fn may_be_taken(wanted: &Wanted) -> String {
     let ready = if wanted.only_lost { is_lost.to_owned() } else { format!("({is_lost} OR {WAITS} AND {is_free})") };
     let known = of_targets(wanted);
     let asked = if wanted.scheduled { "" } else { " AND t.door <> 'schedule'" };
-    format!("{ready} AND t.kind IN ({kinds}){known}{asked}")
+    format!("t.{NEXT} AND {ready} AND t.kind IN ({kinds}){known}{asked}")
 }
 
 /// The task to do next, and the stuck one it is to help with. A row that cannot be read is named and passed over, so that it keeps nobody else waiting.

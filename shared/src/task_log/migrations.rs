@@ -6,12 +6,20 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 /// The steps for SQLite.
 pub fn sqlite() -> Migrator {
-    migrator([include_str!("schema/sqlite/0001_task_log.sql"), include_str!("schema/sqlite/0002_steps.sql")])
+    migrator([
+        include_str!("schema/sqlite/0001_task_log.sql"),
+        include_str!("schema/sqlite/0002_steps.sql"),
+        include_str!("schema/sqlite/0003_large_queues.sql"),
+    ])
 }
 
 /// The steps for PostgreSQL.
 pub fn postgres() -> Migrator {
-    migrator([include_str!("schema/postgres/0001_task_log.sql"), include_str!("schema/postgres/0002_steps.sql")])
+    migrator([
+        include_str!("schema/postgres/0001_task_log.sql"),
+        include_str!("schema/postgres/0002_steps.sql"),
+        include_str!("schema/postgres/0003_large_queues.sql"),
+    ])
 }
 
 fn migrator<const N: usize>(steps: [&'static str; N]) -> Migrator {

@@ -43,10 +43,31 @@ fn the_compose_file_pins_images_checks_health_and_keeps_secrets_out() {
 
 #[test]
 fn the_configuration_of_the_compose_file_fits_the_services() {
-    let config = shared::config::Config::load(Some(&top().join("ops/compose/holdfast.toml"))).unwrap();
+    // The broker's address is among the secrets.
+    let secrets = text("ops/compose/holdfast.env.example");
+    let secret = |name: &str| secrets.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap();
+    let broker = secret("AMQP_URL");
+    let (user, password) = (secret("RABBITMQ_DEFAULT_USER"), secret("RABBITMQ_DEFAULT_PASS"));
+    assert!(broker.starts_with(&format!("amqp://{user}:{password}@")), "{broker}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("holdfast.toml");
+    let whole = text("ops/compose/holdfast.toml");
+    assert!(whole.contains("url_env = \"AMQP_URL\""));
+    std::fs::write(&file, whole.replace("url_env = \"AMQP_URL\"", &format!("url = \"{broker}\""))).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let config = shared::config::Config::load(Some(&file)).unwrap();
     let compose = yaml("docker-compose.yml");
-    let host = |url: &str| url.split("://").nth(1).unwrap().split([':', '/']).next().unwrap().to_owned();
-    assert!(compose["services"][host(config.store.endpoint.as_deref().unwrap())].is_object());
+    let host = |url: &str| {
+        let rest = url.split("://").nth(1).unwrap();
+        rest.rsplit('@').next().unwrap().split([':', '/']).next().unwrap().to_owned()
+    };
+    for url in [config.store.endpoint.as_deref().unwrap(), broker] {
+        assert!(compose["services"][host(url)].is_object(), "{url}");
+    }
+    // The record is made with the server, and is no database that is backed up.
+    let record = config.state.url.as_ref().unwrap().reveal().rsplit('/').next().unwrap().to_owned();
+    assert!(text("ops/compose/record.sql").contains(&format!("CREATE DATABASE {record};")));
+    assert!(!config.databases.contains_key(&record.parse().unwrap()));
     let database =
         config.databases[&"shop".parse().unwrap()].url.as_ref().unwrap().reveal().rsplit('@').next().unwrap();
     assert!(compose["services"][database.split(':').next().unwrap()].is_object());
@@ -124,23 +145,57 @@ fn systemd_takes(name: &str, of_program: &str) {
     assert!(output.status.success() && ours.is_empty(), "{said}");
 }
 
-#[test]
-fn the_image_is_built_in_stages_pins_what_it_builds_on_and_does_not_run_as_root() {
-    let dockerfile = text("ops/Dockerfile").replace("\\\n", " ");
-    let instructions: Vec<(&str, &str)> =
-        dockerfile.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(' ')).collect();
-    let known =
-        ["FROM", "WORKDIR", "COPY", "RUN", "ARG", "USER", "VOLUME", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD"];
-    let stray: Vec<_> = instructions.iter().filter(|(word, _)| !known.contains(word) && !word.is_empty()).collect();
-    assert!(stray.is_empty(), "{stray:?}");
-    let bases: Vec<&str> = instructions.iter().filter(|(word, _)| *word == "FROM").map(|(_, rest)| *rest).collect();
-    assert_eq!(bases.len(), 2, "{bases:?}");
-    for base in bases {
-        let tag = base.split(' ').next().unwrap().split_once(':').expect("a tag").1;
-        assert!(tag.starts_with(|c: char| c.is_ascii_digit()), "{base} is not pinned");
+/// Instructions of a Dockerfile, a stage each, the line FROM first.
+fn stages(path: &str) -> Vec<Vec<(String, String)>> {
+    let dockerfile = text(path).replace("\\\n", " ");
+    let lines = dockerfile.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(' '));
+    let mut stages: Vec<Vec<(String, String)>> = Vec::new();
+    for (word, rest) in lines.filter(|(word, _)| !word.is_empty()) {
+        if word == "FROM" {
+            stages.push(Vec::new());
+        }
+        stages.last_mut().expect("FROM comes first").push((word.to_owned(), rest.to_owned()));
     }
-    let user = instructions.iter().rev().find(|(word, _)| *word == "USER").expect("a user").1;
-    assert!(!["root", "0"].contains(&user.split(':').next().unwrap()), "{user}");
+    stages
+}
+
+#[test]
+fn the_images_pin_what_they_build_on_and_do_not_run_as_root() {
+    let known = [
+        "FROM",
+        "WORKDIR",
+        "COPY",
+        "RUN",
+        "ARG",
+        "ENV",
+        "USER",
+        "VOLUME",
+        "STOPSIGNAL",
+        "HEALTHCHECK",
+        "ENTRYPOINT",
+        "CMD",
+    ];
+    for (path, bases) in [("ops/Dockerfile", 2), ("ops/compose/shop/Dockerfile", 1)] {
+        let stages = stages(path);
+        let (mut names, mut pinned) = (Vec::new(), 0);
+        for stage in &stages {
+            let stray: Vec<_> = stage.iter().filter(|(word, _)| !known.contains(&word.as_str())).collect();
+            assert!(stray.is_empty(), "{path}: {stray:?}");
+            let words: Vec<&str> = stage[0].1.split(' ').collect();
+            if !names.contains(&words[0]) {
+                let tag = words[0].split_once(':').expect("a tag").1;
+                assert!(tag.starts_with(|c: char| c.is_ascii_digit()), "{path}: {} is not pinned", words[0]);
+                pinned += 1;
+            }
+            names.extend(words.get(2));
+            let is_run = stage.iter().any(|(word, _)| word == "CMD");
+            let user = stage.iter().rev().find(|(word, _)| word == "USER").map(|(_, user)| user.as_str());
+            let is_root = user.is_none_or(|user| ["root", "0"].contains(&user.split(':').next().unwrap()));
+            assert!(!is_run || !is_root, "{path}: {} runs as {user:?}", stage[0].1);
+        }
+        assert_eq!(pinned, bases, "{path}");
+    }
+    let dockerfile = text("ops/Dockerfile");
     // Rust there is Rust here: the version the workspace asks for.
     let asked =
         text("Cargo.toml").lines().find_map(|line| line.strip_prefix("rust-version = \"").map(str::to_owned)).unwrap();
@@ -161,7 +216,7 @@ async fn the_health_check_of_the_image_asks_the_agent() {
     let port = door.address().port().to_string();
     let serving = tokio::spawn(door.serve(health.clone(), std::future::pending()));
     let dockerfile = text("ops/Dockerfile");
-    let (_, check) = dockerfile.split_once("HEALTHCHECK").unwrap();
+    let (_, check) = dockerfile.split_once("HEALTHCHECK --").unwrap();
     let command = check.lines().find_map(|line| line.trim().strip_prefix("CMD ")).unwrap();
     let words = strings(&serde_json::from_str(command).unwrap());
     let ask = || async {

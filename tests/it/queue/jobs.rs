@@ -70,3 +70,38 @@ fn submit_via_the_broker_waits_for_the_end_like_any_other() {
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/job.schema.json")).unwrap();
     assert_eq!(post.agent.ok(&["schema"]).stdout, shipped);
 }
+
+#[test]
+fn one_message_sent_a_thousand_times_to_five_workers_is_done_once() {
+    let mut post = Post::with("prefetch = 8\n");
+    let others: Vec<_> = (0..4).map(|_| post.agent.start(&["run"])).collect();
+    let message = Message::json("migrate", &wish(1, "migrate", Some("shop"), json!({"to": "head"}))).times(200);
+    let url = post.broker.url();
+    let senders: Vec<_> = (0..5).map(|_| amqp::start_publishing(&url, std::slice::from_ref(&message), "0")).collect();
+    for mut sender in senders {
+        assert!(sender.wait().unwrap().success());
+    }
+    post.ends_as(&id(1), "succeeded");
+    post.until("all are taken", |post| post.depth("holdfast.jobs.default") == Some(0));
+    assert_eq!(post.history().len(), 1, "{:#?}", post.history());
+    let job = post.agent.json(&["show", &id(1)]);
+    assert_eq!(job["attempt"], 1, "{job:#}");
+    let revisions = "SELECT count(*) FROM _sqlx_migrations";
+    assert_eq!(tests::sqlite::sqlite3(&post.agent.home().join("shop.db"), revisions).unwrap().trim(), "1");
+    assert_eq!(post.depth("holdfast.dead"), Some(0));
+    for other in others {
+        other.signal("TERM");
+        other.wait().expect_code(0);
+    }
+    post.stop();
+}
+
+#[test]
+fn who_waits_for_an_answer_is_told_that_its_message_was_not_taken() {
+    let mut post = Post::new();
+    let (is_good, said) = amqp::try_example("enqueue_pika.py", &[&post.broker.url(), "elsewhere"]);
+    assert!(!is_good);
+    assert_eq!(said, "rejected elsewhere is no configured database\n");
+    assert_eq!(post.dead().len(), 1);
+    post.stop();
+}

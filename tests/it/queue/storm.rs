@@ -200,7 +200,8 @@ impl Storm {
             }
         }
         let known: BTreeSet<String> = wished.iter().map(|n| id(*n)).collect();
-        wrong.extend(found.effects.keys().filter(|job| !known.contains(*job)).map(|job| format!("{job}: nobody asked")));
+        wrong
+            .extend(found.effects.keys().filter(|job| !known.contains(*job)).map(|job| format!("{job}: nobody asked")));
         wrong
     }
 
