@@ -13,8 +13,8 @@ use shared::queue::Message;
 /// What a task's name begins with.
 const PREFIX: &str = "holdfast.";
 /// Fields that Celery's own take the place of.
-const CELERYS_OWN: [(&str, &str); 5] =
-    [("id", "task_id"), ("kind", "the task's name"), ("run_at", "eta"), ("expires_at", "expires"), ("spec_sha256", "")];
+const CELERYS_OWN: [(&str, &str); 4] =
+    [("id", "task_id"), ("kind", "the task's name"), ("run_at", "eta"), ("expires_at", "expires")];
 
 /// Positional arguments, keyword arguments, and what is to follow.
 #[derive(Deserialize)]
