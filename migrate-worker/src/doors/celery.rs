@@ -109,7 +109,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn message(headers: Value, body: &str) -> Message {
-        let headers: BTreeMap<String, Value> = serde_json::from_value(headers).unwrap();
+        let headers: BTreeMap<String, Value> = serde_json::from_value(headers).expect("headers");
         Message { headers, body: body.into(), ..Message::default() }
     }
 
@@ -123,17 +123,17 @@ mod tests {
 
     #[test]
     fn a_task_of_celery_is_the_same_wish_as_a_message_of_plain_json() {
-        let task = read(&of(r#"{"target": "shop", "spec": {"to": "+1"}}"#)).unwrap();
+        let task = read(&of(r#"{"target": "shop", "spec": {"to": "+1"}}"#)).expect("a task");
         let plain = br#"{"id": "01970000-0000-7000-8000-000000000001", "kind": "migrate", "target": "shop",
             "spec": {"to": "+1"}, "expires_at": "2030-01-01T00:00:00.5Z", "deadline_s": 2}"#;
         assert_eq!(task.door, TaskDoor::Celery);
-        assert_eq!(NewTask { door: TaskDoor::Amqp, ..task }, decode(plain).unwrap());
+        assert_eq!(NewTask { door: TaskDoor::Amqp, ..task }, decode(plain).expect("a task"));
     }
 
     #[test]
     fn what_is_no_single_task_of_ours_is_refused_with_the_reason() {
         let good = of(r#"{"target": "shop"}"#);
-        read(&good).unwrap();
+        read(&good).expect("a task");
         let with = |name: &str, value: Value| {
             let mut message = good.clone();
             message.headers.insert(name.into(), value);
