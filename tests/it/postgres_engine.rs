@@ -435,20 +435,11 @@ async fn a_role_that_cannot_see_everything_is_refused_by_name() {
 async fn a_waiting_migration_makes_the_dump_give_way() {
     let source = TestDatabase::new();
     source.psql("CREATE TABLE t (id int); INSERT INTO t VALUES (1)");
-    let mut holder = postgres::client("psql");
-    let holder = holder.args(["-XqAt", "-d", &source.url()]).stdin(std::process::Stdio::piped());
-    let mut child = holder.stdout(std::process::Stdio::piped()).spawn().unwrap();
-    use std::io::{BufRead, BufReader, Write};
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(b"BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE; SELECT 'locked';\n").unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line.trim(), "locked");
+    let lock = source.lock_table("t");
     let options = DumpOptions { lock_timeout_s: 1, ..DumpOptions::default() };
     let error = engine(&source.url()).dump(Arc::new(shared::engine::Nowhere), &options).await.err().unwrap();
     assert_eq!(error.class(), Class::Transient, "{error}");
-    drop(input);
-    child.wait().unwrap();
+    drop(lock);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

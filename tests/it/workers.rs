@@ -149,3 +149,54 @@ fn three_workers_share_the_databases_and_take_over_what_a_killed_one_had() {
         shares.iter().filter(|row| row[0] != pid.to_string()).map(|row| row[1].parse().unwrap()).min().unwrap();
     assert!(least > databases / WORKERS / 2, "{shares:?}");
 }
+
+#[test]
+fn a_nightly_backup_makes_way_for_a_migration() {
+    let shop = TestDatabase::new();
+    shop.psql("CREATE TABLE item (id int PRIMARY KEY); INSERT INTO item VALUES (1)");
+    let worker = Agent::worker();
+    let home = worker.home().display().to_string();
+    std::fs::create_dir(worker.home().join("m")).unwrap();
+    std::fs::write(worker.home().join("m/1_note.sql"), "CREATE TABLE note (id int PRIMARY KEY);").unwrap();
+    // Once a year: what happens is the first backup, which a database without any gets at once.
+    let config = format!(
+        "[store]\nurl = \"file:{home}/store\"\n\n[state]\nurl = \"sqlite:{home}/state.db\"\nlease = \"3s\"\n\n\
+         [agent]\nlisten = \"off\"\n\n[database.shop]\nurl = \"{}\"\nschedule = {{ cron = \"0 0 1 1 *\" }}\n\
+         migrations = {{ runner = \"sql\", directory = \"{home}/m\" }}\n",
+        shop.url()
+    );
+    let worker = worker.with_store(None).with_config(&config);
+    let agent = Agent::new().with_store(None).with_config(&config);
+
+    // Somebody has a table locked, so that the backup waits.
+    let lock = shop.lock_table("item");
+    let nightly = agent.start(&["run"]);
+    let tasks = |kind: &str| {
+        // There is no record before the agent has made it.
+        let run = worker.run(&["history", "--all", "--json"]);
+        let history = if run.code == Some(0) { run.json() } else { serde_json::json!([]) };
+        let of_kind = history.as_array().unwrap().iter().filter(|task| task["kind"] == kind).cloned();
+        of_kind.collect::<Vec<_>>()
+    };
+    let until = |what: &str, holds: &dyn Fn() -> bool| {
+        let begun = Instant::now();
+        while !holds() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{what}: {:#?}", worker.json(&["history", "--all"]));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    until("the backup has begun", &|| tasks("backup").iter().any(|task| task["state"] == "running"));
+    worker.ok(&["submit", "shop"]);
+    let running = worker.start(&["run"]);
+    until("the backup has made way", &|| tasks("backup").iter().any(|task| task["state"] == "cancelled"));
+    drop(lock);
+    until("the migration has ended", &|| tasks("migrate").iter().any(|task| task["state"] == "succeeded"));
+    assert_eq!(shop.query_value("SELECT count(*) FROM note"), "0");
+    let cancelled = tasks("backup").into_iter().find(|task| task["state"] == "cancelled").unwrap();
+    let shown = worker.ok(&["show", cancelled["job_id"].as_str().unwrap()]).stdout;
+    assert!(shown.contains("the migration"), "{shown}");
+    for running in [running, nightly] {
+        running.signal("TERM");
+        running.wait().expect_code(0);
+    }
+}
