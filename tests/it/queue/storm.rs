@@ -1,6 +1,6 @@
 //! The storm: many submissions and many workers while everything that can fail does, again and again.
 //!
-//! 3,000 submissions; `HOLDFAST_TEST_LONG=1` sends 20,000, `HOLDFAST_TEST_STORM=N` so many. `HOLDFAST_TEST_SEED=N` draws
+//! 3,000 submissions; `HOLDFAST_TEST_LONG=1` sends 100,000, `HOLDFAST_TEST_STORM=N` so many. `HOLDFAST_TEST_SEED=N` draws
 //! the same troubles.
 
 use super::id;
@@ -258,7 +258,7 @@ fn migrations(wished: &[u32]) -> Vec<Message> {
 fn in_a_storm_no_confirmed_job_is_lost_and_none_is_done_twice() {
     let is_long = std::env::var_os("HOLDFAST_TEST_LONG").is_some();
     let given = std::env::var("HOLDFAST_TEST_STORM").ok().map(|number| number.parse().expect("a number"));
-    let number: u32 = given.unwrap_or(if is_long { 20_000 } else { 3_000 });
+    let number: u32 = given.unwrap_or(if is_long { 100_000 } else { 3_000 });
     let wished: Vec<u32> = (0..number).collect();
     let changes: Vec<u32> = (MIGRATIONS..MIGRATIONS + if is_long { 200 } else { 40 }).collect();
     let mut storm = Storm::begin(&[]);
