@@ -4,6 +4,7 @@ use super::{Post, id, wish};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use tests::amqp::{self, Message};
+use tests::postgres::TestDatabase;
 use tests::rabbitmq::PrivateRabbit;
 
 fn backup(n: u32) -> Message {
@@ -101,6 +102,31 @@ fn a_job_that_takes_longer_than_the_broker_waits_for_consumers_is_delivered_once
     assert!(begun.elapsed() > Duration::from_secs(4), "it was not slow: {:?}", begun.elapsed());
     let job = post.agent.json(&["show", &id(1)]);
     assert_eq!(job["attempt"], 1, "{job:#}");
+    let connected = post.worker.as_ref().unwrap().stderr_so_far().matches("takes messages in").count();
+    assert_eq!(connected, 1, "the broker lost its patience");
+    post.stop();
+}
+
+/// The broker's own patience is half an hour; `HOLDFAST_TEST_LONG=1` waits for that, else it is some seconds.
+#[test]
+fn a_job_that_only_waits_outlasts_the_broker_s_patience() {
+    let is_long = std::env::var_os("HOLDFAST_TEST_LONG").is_some();
+    let (settings, seconds) = if is_long { ("", 30 * 60 + 5) } else { ("consumer_timeout = 2000", 5) };
+    let shop = TestDatabase::new();
+    shop.psql("CREATE TABLE item (id int PRIMARY KEY)");
+    let sleepy = format!(
+        "\n[database.sleepy]\nurl = \"{}\"\nmigrations = {{ runner = \"sql\", directory = \"sleepy\" }}\n",
+        shop.url()
+    );
+    let mut post = Post::at(PrivateRabbit::with_settings(settings), &sleepy);
+    std::fs::create_dir(post.agent.home().join("sleepy")).unwrap();
+    let sleep = format!("SELECT pg_sleep({seconds});");
+    std::fs::write(post.agent.home().join("sleepy/1_sleep.sql"), sleep).unwrap();
+    post.publish(&[Message::json("rehearse", &wish(1, "rehearse", Some("sleepy"), json!({})))]);
+    post.until("the job has begun", |post| post.state(&id(1)).as_deref() == Some("running"));
+    std::thread::sleep(Duration::from_secs(seconds));
+    post.ends_as(&id(1), "succeeded");
+    assert_eq!(post.agent.json(&["show", &id(1)])["attempt"], 1);
     let connected = post.worker.as_ref().unwrap().stderr_so_far().matches("takes messages in").count();
     assert_eq!(connected, 1, "the broker lost its patience");
     post.stop();
