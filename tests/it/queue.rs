@@ -124,6 +124,17 @@ impl Drop for Post {
     }
 }
 
+/// An example of `ops/examples` asks for a migration and hears how it ended; the job came in by this door.
+fn a_service_asks(example: &str, door: &str) {
+    let mut post = Post::new();
+    let said = amqp::example(example, &[&post.broker.url(), "shop"]);
+    assert_eq!(said, "succeeded it stands at 1\n");
+    assert!(post.tables("shop.db").contains("note"), "{}", post.tables("shop.db"));
+    let job = &post.history()[0];
+    assert_eq!((job["door"].as_str(), job["kind"].as_str()), (Some(door), Some("migrate")));
+    post.stop();
+}
+
 /// A wish of a kind under the id `…n`.
 fn wish(n: u32, kind: &str, target: Option<&str>, spec: Value) -> Value {
     json!({"id": id(n), "kind": kind, "target": target, "spec": spec})

@@ -1,6 +1,6 @@
 //! Jobs by Celery's own client.
 
-use super::Post;
+use super::{Post, a_service_asks};
 use serde_json::Value;
 use tests::amqp;
 use tests::fixtures::fixture;
@@ -16,13 +16,7 @@ fn client(post: &Post, what: &str) -> Vec<String> {
 
 #[test]
 fn a_service_asks_by_celery_and_gets_the_result() {
-    let mut post = Post::new();
-    let said = amqp::example("enqueue_celery.py", &[&post.broker.url(), "shop"]);
-    assert_eq!(said, "succeeded it stands at 1\n");
-    assert!(post.tables("shop.db").contains("note"), "{}", post.tables("shop.db"));
-    let job = &post.history()[0];
-    assert_eq!((job["door"].as_str(), job["kind"].as_str()), (Some("celery"), Some("migrate")));
-    post.stop();
+    a_service_asks("enqueue_celery.py", "celery");
 }
 
 #[test]

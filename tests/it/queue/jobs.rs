@@ -1,6 +1,6 @@
 //! What can be asked for, and how it is answered.
 
-use super::{Post, id, wish};
+use super::{Post, a_service_asks, id, wish};
 use serde_json::json;
 use std::path::Path;
 use tests::amqp::{self, Message};
@@ -8,22 +8,12 @@ use tests::sqlite::{sqlite_differences, sqlite_dump_text};
 
 #[test]
 fn a_service_asks_for_a_migration_by_pika_and_hears_how_it_ended() {
-    a_service_asks("enqueue_pika.py");
+    a_service_asks("enqueue_pika.py", "amqp");
 }
 
 #[test]
 fn a_service_asks_for_a_migration_by_amqplib_and_hears_how_it_ended() {
-    a_service_asks("enqueue_node.mjs");
-}
-
-fn a_service_asks(example: &str) {
-    let mut post = Post::new();
-    let said = amqp::example(example, &[&post.broker.url(), "shop"]);
-    assert_eq!(said, "succeeded it stands at 1\n");
-    assert!(post.tables("shop.db").contains("note"), "{}", post.tables("shop.db"));
-    let job = &post.history()[0];
-    assert_eq!((job["door"].as_str(), job["kind"].as_str()), (Some("amqp"), Some("migrate")));
-    post.stop();
+    a_service_asks("enqueue_node.mjs", "amqp");
 }
 
 #[test]
