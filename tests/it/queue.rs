@@ -14,6 +14,9 @@ use tests::amqp::{self, Message};
 use tests::rabbitmq::PrivateRabbit;
 use tests::sqlite::sqlite3;
 
+/// How long one worker is let run: more than the half hour a broker waits for a consumer.
+const LONGEST: Duration = Duration::from_secs(40 * 60);
+
 /// A worker that takes messages in, with a database `shop` that has one migration to come, and what it needs.
 struct Post {
     broker: PrivateRabbit,
@@ -28,7 +31,7 @@ impl Post {
     }
 
     fn at(broker: PrivateRabbit, queue: &str) -> Self {
-        let agent = Agent::worker().with_config(&format!(
+        let agent = Agent::worker().with_deadline(LONGEST).with_config(&format!(
             "[state]\nlease = \"3s\"\n\n[queue]\nurl = \"{}\"\nheartbeat = \"2s\"\n{queue}\n\n\
              [database.shop]\nurl = \"sqlite:shop.db\"\nmigrations = {{ runner = \"sql\", directory = \"m\" }}\n\n\
              [database.copy]\nurl = \"sqlite:copy.db\"\n",
