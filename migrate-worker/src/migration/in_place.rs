@@ -120,14 +120,14 @@ async fn behind(
     let begun = Instant::now();
     let engine = fenced_engine(live, plan);
     let manifest = take_backup(site, &engine).await?;
-    let heads = site.runner.current(&engine, &checked.history).await?.heads;
-    let state = State { schema: manifest.header.schema_digest.clone(), heads };
+    let (current, here) = tokio::join!(site.runner.current(&engine, &checked.history), keep_here(site, &manifest));
+    let state = State { schema: manifest.header.schema_digest.clone(), heads: current?.heads };
     if state != backed_up.state {
         let moved = format!("it was changed between rehearsal and fence: it stands at {} now", state.at());
         return Err(Halt::refused(moved));
     }
     let note = BackedUp { backup: format!("{}/{}", manifest.header.database, manifest.header.id), state };
-    keep_here(site, &manifest).await?;
+    here?;
     site.ledger.done(step::BACKUP_B, &note).await?;
     let foreign = live.foreign_sessions(plan).await?;
     if !foreign.is_empty() {

@@ -131,9 +131,9 @@ impl Site {
         history: &History,
         source: &dyn DumpSource,
     ) -> Result<(Fingerprint, State), Halt> {
-        let fingerprint = engine.fingerprint(source, 2).await?;
-        let current = self.runner.current(engine, history).await?;
-        let state = State { schema: fingerprint.schema_digest(), heads: current.heads };
+        let (fingerprint, current) = tokio::join!(engine.fingerprint(source, 2), self.runner.current(engine, history));
+        let fingerprint = fingerprint?;
+        let state = State { schema: fingerprint.schema_digest(), heads: current?.heads };
         Ok((fingerprint, state))
     }
 

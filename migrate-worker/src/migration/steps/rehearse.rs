@@ -8,9 +8,10 @@ use crate::effect::Effects;
 use crate::migration::facts::{BackedUp, Rehearsed, State, heads, route_words, step};
 use crate::migration::halt::{Halt, Reason};
 use crate::migration::site::{Live, Site};
+use crate::runner::ToolRun;
 use backup_agent::restore::{RestoreOptions, restore};
 use shared::engine::postgres::{Globals, PostgresLive, differences};
-use shared::model::{DatabaseUrl, Fingerprint};
+use shared::model::{DatabaseUrl, Fingerprint, Profile};
 use std::time::Instant;
 
 /// Restores backup A beside the database, proves it, runs the tool there and says what it did.
@@ -25,20 +26,31 @@ pub async fn rehearse(site: &mut Site, checked: &Checked, backed_up: &BackedUp) 
         Live::Postgres(live) => Some((live.globals().await?, live)),
         Live::Sqlite(_) => None,
     };
-    let rehearsed = on_copy(site, checked, &kept, &scratch).await;
+    let ran = migrate_copy(site, checked, &kept, &scratch).await;
+    // Two databases to look at, one on each core: the copy, and the one that must be as it was.
+    let (rehearsed, live) = tokio::join!(
+        async { look_at_copy(site, checked, &kept, &scratch, ran?).await },
+        site.look(&*site.engine, &checked.history, &*kept.stored)
+    );
     let removed = scratch.remove(site).await;
     let outside = match globals {
         Some((before, live)) => nothing_outside(&before, &live.globals().await?),
         None => None,
     };
-    untouched(site, checked, &kept, outside.is_some()).await?;
+    untouched(site, &kept, live?, outside.is_some())?;
     let rehearsed = both(rehearsed, outside)?;
     removed?;
     site.ledger.done(step::REHEARSE, &rehearsed).await?;
     Ok(rehearsed)
 }
 
-async fn on_copy(site: &Site, checked: &Checked, kept: &Kept, scratch: &ScratchSite) -> Result<Rehearsed, Halt> {
+/// A run of the tool on the copy, and the copy as it was before.
+struct Ran {
+    run: ToolRun,
+    before: Profile,
+}
+
+async fn migrate_copy(site: &Site, checked: &Checked, kept: &Kept, scratch: &ScratchSite) -> Result<Ran, Halt> {
     let begun = Instant::now();
     let repository = site.world.repository().await?;
     let options = RestoreOptions::default();
@@ -63,6 +75,16 @@ async fn on_copy(site: &Site, checked: &Checked, kept: &Kept, scratch: &ScratchS
     if let Some(reason) = judge(site, &run) {
         return Err(Halt::Refused(Reason { message: format!("the rehearsal failed: {}", reason.message), ..reason }));
     }
+    Ok(Ran { run, before })
+}
+
+async fn look_at_copy(
+    site: &Site,
+    checked: &Checked,
+    kept: &Kept,
+    scratch: &ScratchSite,
+    Ran { run, before }: Ran,
+) -> Result<Rehearsed, Halt> {
     let (found, after) = site.look(&*scratch.engine, &checked.history, &*kept.stored).await?;
     arrived(site, checked, &after)?;
     if let (Some(server), DatabaseUrl::Postgres(url)) = (scratch.server(), &scratch.url) {
@@ -71,9 +93,11 @@ async fn on_copy(site: &Site, checked: &Checked, kept: &Kept, scratch: &ScratchS
             return Err(Halt::refused(format!("the rehearsal left something over: {}", left.join("; "))));
         }
     }
+    let (current, profile) =
+        tokio::join!(site.runner.current(&*scratch.engine, &checked.history), scratch.engine.profile(2));
     let mut own_tables = checked.own_tables.clone();
-    own_tables.extend(site.runner.current(&*scratch.engine, &checked.history).await?.own_tables);
-    let effects = Effects::between(&before, &scratch.engine.profile(2).await?, &own_tables);
+    own_tables.extend(current?.own_tables);
+    let effects = Effects::between(&before, &profile?, &own_tables);
     let said = format!("{} in {:.2} s", route_words(&checked.route), run.duration.as_secs_f64());
     site.story.step("rehearse", &said, run.duration);
     for line in effects.lines() {
@@ -107,9 +131,9 @@ fn unchanged(kept: &Kept, found: &Fingerprint) -> Vec<String> {
 
 /// The database itself must stand where backup A shows it. Owner, grants and settings that are told apart anyway are no
 /// sign of a tool that went around us: a migration that says the database's name changes them.
-async fn untouched(site: &Site, checked: &Checked, kept: &Kept, told_apart: bool) -> Result<(), Halt> {
+fn untouched(site: &Site, kept: &Kept, live: (Fingerprint, State), told_apart: bool) -> Result<(), Halt> {
     use shared::engine::DumpSource;
-    let (found, now) = site.look(&*site.engine, &checked.history, &*kept.stored).await?;
+    let (found, now) = live;
     let before = &kept.note.state;
     let same_inside = || inside(kept.stored.fingerprint()).eq(inside(&found));
     if now == *before || (told_apart && now.heads == before.heads && same_inside()) {

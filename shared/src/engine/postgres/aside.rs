@@ -4,7 +4,7 @@ use super::archive::Archive;
 use super::blank::Blank;
 use super::dump::{self, View};
 use super::facts::Facts;
-use super::load::{self, Chosen};
+use super::load::{self, Chosen, Statistics};
 use super::quote::{ident, literal};
 use super::session::{self, Doing, exec, one, rows, sqlstate};
 use super::snapshot::Server;
@@ -40,6 +40,8 @@ struct State {
     options: LoadOptions,
     /// A session held all the time, so that nobody takes the database for abandoned.
     guard: Option<PgConnection>,
+    /// Still being gathered, it may be.
+    statistics: Statistics,
 }
 
 /// An unfinished database beside its target.
@@ -81,9 +83,12 @@ impl PostgresAside {
 
     /// Ends our own session in the database and runs statements that need it to have none.
     async fn alone(&self, conn: &mut PgConnection, sql: &str, what: &str) -> Result<(), EngineError> {
-        if let Some(guard) = self.state.lock().await.guard.take() {
+        let mut state = self.state.lock().await;
+        state.statistics.gathered().await;
+        if let Some(guard) = state.guard.take() {
             session::close(guard).await;
         }
+        drop(state);
         retry_in_use(conn, sql).await.doing(format!("{what}; the restored database is {}", self.url.database))
     }
 
@@ -140,7 +145,9 @@ impl Aside for PostgresAside {
             chosen: &chosen,
             workers: options.workers.max(1),
         };
-        load::load(&target, source, progress).await
+        let (loaded, statistics) = load::load(&target, source, progress).await?;
+        self.state.lock().await.statistics = statistics;
+        Ok(loaded)
     }
 
     async fn fingerprint(&self, _source: &dyn DumpSource, workers: usize) -> Result<Fingerprint, EngineError> {

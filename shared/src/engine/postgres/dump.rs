@@ -67,11 +67,13 @@ pub(crate) async fn dump(
     let readers = Readers::start(&task, options.workers);
     let folder = Archive::folder()?;
     let path = Archive::path_in(&folder);
-    let schema = tools.dump_schema(url, &task.snapshot, options.lock_timeout_s, &encoding, &path);
+    let schema = async {
+        tools.dump_schema(url, &task.snapshot, options.lock_timeout_s, &encoding, &path).await?;
+        Archive::open(&tools, folder).await
+    };
     let looked = look(&mut leader, &tools, &units, &sequences, objects);
-    let (reads, (), looked) = tokio::try_join!(readers.join(), schema, looked)?;
+    let (reads, archive, looked) = tokio::try_join!(readers.join(), schema, looked)?;
 
-    let archive = Archive::open(&tools, folder).await?;
     let parts = EntryReads::new(reads, units.len() + looked.facts.large_objects.len());
     let fingerprint = Fingerprint {
         tables: parts.tables(&units),

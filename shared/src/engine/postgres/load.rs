@@ -4,6 +4,7 @@ mod after;
 pub(crate) mod checks;
 mod objects;
 mod rows;
+mod statistics;
 
 use super::archive::Archive;
 use super::dump::View;
@@ -19,6 +20,8 @@ use serde::Deserialize;
 use sqlx::PgConnection;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+pub(crate) use statistics::Statistics;
 
 /// What a load is to bring.
 #[derive(Debug, Clone, Default)]
@@ -114,12 +117,12 @@ pub(crate) struct Target<'a> {
     pub(crate) workers: usize,
 }
 
-/// Fills the database; fails when a row could not be loaded.
+/// Fills the database; fails when a row could not be loaded. Statistics may still be gathered afterwards.
 pub(crate) async fn load(
     target: &Target<'_>,
     source: Arc<dyn DumpSource>,
     progress: Progress,
-) -> Result<Loaded, EngineError> {
+) -> Result<(Loaded, Statistics), EngineError> {
     let step = |name: &str| progress(LoadProgress::Step(name));
     let chosen = target.chosen;
     let mut lines: Vec<String> = Vec::new();
@@ -154,15 +157,25 @@ pub(crate) async fn load(
     step("creating indexes and constraints");
     let complaints = target.section("post-data", target.archive.main(chosen.kept())).await?;
     lines.extend(after::foreign_keys(&mut conn, target, complaints).await?);
-    step("analyzing");
-    after::analyze(&mut conn, target).await?;
+    // Queries of materialized views and of functions in constraints want statistics, and are very slow without. Where
+    // there are none, the proof may read meanwhile.
+    let wanted = checks.has_functions() || after::refreshes(target);
+    let mut statistics = Statistics::default();
+    if wanted {
+        step("analyzing");
+        statistics = Statistics::gather(&mut conn, target).await?;
+        statistics.gathered().await;
+    }
     checks::put_back(&mut conn, &checks, &target.facts.search_path, &mut lines).await?;
     step("finishing");
     after::finish(&mut conn, target, &mut lines).await?;
+    if !wanted {
+        statistics = Statistics::gather(&mut conn, target).await?;
+    }
     session::close(conn).await;
     let left_out = chosen.part.iter().flat_map(|part| &part.left_out);
     let left_out = left_out.map(|what| format!("{what}: it needs a table that was not chosen")).collect();
-    Ok(Loaded { failed: lines, left_out })
+    Ok((Loaded { failed: lines, left_out }, statistics))
 }
 
 impl Target<'_> {

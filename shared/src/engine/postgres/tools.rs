@@ -4,9 +4,10 @@ use super::quote::{conninfo_value, one_line};
 use crate::engine::EngineError;
 use crate::model::PostgresUrl;
 use crate::subprocess::{Finished, Subprocess, SubprocessError};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 /// How long a schema may take to be written or an index to be built.
 const DEADLINE: Duration = Duration::from_secs(48 * 3600);
@@ -243,13 +244,27 @@ fn usual_folders() -> Vec<PathBuf> {
     folders
 }
 
-async fn version_of(program: &Path) -> Option<(String, u32)> {
+/// What programs said of their version, and when they were last changed then: a migration asks a dozen times.
+static VERSIONS: Mutex<BTreeMap<PathBuf, (SystemTime, Version)>> = Mutex::new(BTreeMap::new());
+
+/// The version, for instance `15.18`, and its major number.
+type Version = (String, u32);
+
+async fn version_of(program: &Path) -> Option<Version> {
+    let changed = std::fs::metadata(program).and_then(|found| found.modified()).ok()?;
+    let known = VERSIONS.lock().unwrap_or_else(PoisonError::into_inner).get(program).cloned();
+    if let Some((_, version)) = known.filter(|(at, _)| *at == changed) {
+        return Some(version);
+    }
     let done = Subprocess::new(program).arg("--version").deadline(Duration::from_secs(20)).run().await.ok()?;
-    parse_version(&String::from_utf8_lossy(&done.stdout))
+    let version = parse_version(&String::from_utf8_lossy(&done.stdout))?;
+    let mut versions = VERSIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    versions.insert(program.to_owned(), (changed, version.clone()));
+    Some(version)
 }
 
 /// Reads `pg_dump (PostgreSQL) 15.18 (Debian …)`.
-fn parse_version(text: &str) -> Option<(String, u32)> {
+fn parse_version(text: &str) -> Option<Version> {
     let version = text.split_once("(PostgreSQL) ")?.1.split_whitespace().next()?;
     let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
     Some((version.to_owned(), digits.parse().ok()?))

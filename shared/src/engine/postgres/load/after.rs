@@ -1,18 +1,13 @@
-//! What comes after the rows: foreign keys that do not hold, statistics, grants, refreshes, event triggers, settings.
+//! What comes after the rows: foreign keys that do not hold, grants, refreshes, event triggers, settings.
 
 use super::{Target, tolerate};
 use crate::engine::EngineError;
-use crate::engine::postgres::catalog::USER_SCHEMA;
 use crate::engine::postgres::quote::ident;
-use crate::engine::postgres::session::{self, Doing, exec, rows, words};
+use crate::engine::postgres::session::{Doing, exec, words};
 use crate::engine::postgres::toc::TocEntry;
 use crate::engine::postgres::tools::Complaint;
 use crate::engine::postgres::{schema, toc};
-use crate::model::PostgresUrl;
-use serde::Deserialize;
 use sqlx::PgConnection;
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::task::JoinSet;
 
 /// Turns `pg_restore`'s complaints into lines; a foreign key with orphans is created NOT VALID, never faked.
 pub(super) async fn foreign_keys(
@@ -48,48 +43,13 @@ async fn not_valid(conn: &mut PgConnection, target: &Target<'_>, entry: &TocEntr
     Ok(exec(conn, &format!("{add} NOT VALID")).await.is_ok())
 }
 
-/// Statistics table by table: one broken foreign table would end an ANALYZE of the whole database.
-pub(super) async fn analyze(conn: &mut PgConnection, target: &Target<'_>) -> Result<(), EngineError> {
-    #[derive(Deserialize)]
-    struct Relation {
-        schema: String,
-        name: String,
-    }
-    // A partitioned table's ANALYZE reads its leaves too; it is left out where one of them is foreign.
-    let query = format!(
-        "SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-         WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND {USER_SCHEMA}
-           AND NOT (c.relispartition AND c.relkind = 'p')
-           AND NOT EXISTS (SELECT FROM pg_inherits i JOIN pg_class f ON f.oid = i.inhrelid
-                WHERE i.inhparent = c.oid AND f.relkind = 'f')
-         ORDER BY 1, 2"
-    );
-    let list: Vec<Relation> = rows(conn, &query).await.doing("the restored tables could not be listed")?;
-    let names = list.iter().map(|relation| format!("{}.{}", ident(&relation.schema), ident(&relation.name)));
-    let queue = Arc::new(Mutex::new(names.collect::<Vec<String>>()));
-    let mut set = JoinSet::new();
-    for _ in 0..target.workers.min(list.len()) {
-        set.spawn(analyze_some(target.url.clone(), queue.clone()));
-    }
-    while let Some(ended) = set.join_next().await {
-        ended.map_err(|error| EngineError::failed(format!("ANALYZE stopped: {error}")))??;
-    }
-    Ok(())
+/// Whether there is a materialized view to fill.
+pub(super) fn refreshes(target: &Target<'_>) -> bool {
+    target.archive.last(target.chosen.kept()).into_iter().any(|entry| toc::rank(entry) == REFRESH)
 }
 
-async fn analyze_some(url: PostgresUrl, queue: Arc<Mutex<Vec<String>>>) -> Result<(), EngineError> {
-    let mut conn = session::connect(&url).await?;
-    loop {
-        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let Some(table) = next else { break };
-        if let Err(error) = exec(&mut conn, &format!("ANALYZE {table}")).await {
-            // Statistics come by themselves later; a restore does not fail for want of them.
-            tracing::warn!(table, database = url.database, error = words(&error), "ANALYZE failed");
-        }
-    }
-    session::close(conn).await;
-    Ok(())
-}
+/// Rank of a refresh among what comes last.
+const REFRESH: u8 = 1;
 
 /// Grants, refreshes, event triggers, the database's own properties; in this order.
 pub(super) async fn finish(
@@ -105,7 +65,7 @@ pub(super) async fn finish(
         }
         let script = target.archive.sql(same, None, target.chosen.leave()).await?;
         let list: Vec<&str> = schema::statements(&script).into_iter().filter(|text| !is_setting(text)).collect();
-        if kind == 1 {
+        if kind == REFRESH {
             refresh(conn, &target.facts.search_path, list, lines).await?;
         } else {
             in_order(conn, &list, lines).await;

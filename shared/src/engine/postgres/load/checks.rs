@@ -93,6 +93,11 @@ impl SetAside {
         Ok(SetAside { checks, forced })
     }
 
+    /// Whether functions will be called when everything comes back.
+    pub(crate) fn has_functions(&self) -> bool {
+        !self.checks.is_empty()
+    }
+
     /// Statements that take everything away. Parents come first and take their children's with them.
     pub(crate) fn away(&self) -> Vec<String> {
         let drop = |check: &Check| format!("ALTER {} DROP CONSTRAINT IF EXISTS {}", check.on(), ident(&check.name));
