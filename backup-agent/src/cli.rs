@@ -12,11 +12,14 @@ macro_rules! say {
 mod backup;
 mod config;
 pub mod demo;
+mod diff;
+pub mod doctor;
 mod drill;
 mod export;
 mod forget;
 pub mod history;
 mod hold;
+mod in_place;
 mod init;
 mod list;
 pub mod open;
@@ -74,6 +77,7 @@ enum Command {
     Backup(backup::Backup),
     List(list::List),
     Show(show::Show),
+    Diff(diff::Diff),
     History(history::History),
     Restore(restore::Restore),
     Verify(verify::Verify),
@@ -82,6 +86,7 @@ enum Command {
     Run(run::Run),
     Status(status::Status),
     Config(config::ConfigCommand),
+    Doctor(doctor::Doctor),
     Forget(forget::Forget),
     Unforget(forget::Unforget),
     Hold(hold::Hold),
@@ -118,6 +123,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Backup(command) => command.run(global).await,
         Command::List(command) => command.run(global).await,
         Command::Show(command) => command.run(global).await,
+        Command::Diff(command) => command.run(global).await,
         Command::History(command) => command.run(global).await,
         Command::Restore(command) => command.run(global).await,
         Command::Verify(command) => command.run(global).await,
@@ -126,6 +132,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Run(command) => command.run(global).await,
         Command::Status(command) => command.run(global).await,
         Command::Config(command) => command.run(global).await,
+        Command::Doctor(command) => command.run(global).await,
         Command::Forget(command) => command.run(global).await,
         Command::Unforget(command) => command.run(global).await,
         Command::Hold(command) => command.run(global).await,

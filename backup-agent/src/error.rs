@@ -43,6 +43,9 @@ pub enum Error {
         /// What a person can do.
         hint: Option<String>,
     },
+    /// The work came to no end, and a database is in the middle of it: the task stays, and whoever has it next goes on.
+    #[error("{0}")]
+    Unfinished(String),
     /// The work was given up at somebody's wish.
     #[error("{0}")]
     Stopped(StopReason),
@@ -92,7 +95,7 @@ impl Error {
             Error::Engine(error) => error.class(),
             Error::Store(error) => error.class(),
             Error::TaskLog(error) => error.class(),
-            Error::Stopped(StopReason::Shutdown | StopReason::LeaseLost) => Class::Transient,
+            Error::Unfinished(_) | Error::Stopped(StopReason::Shutdown | StopReason::LeaseLost) => Class::Transient,
             Error::Stopped(StopReason::Deadline | StopReason::Cancelled) => Class::Permanent,
             Error::Manifest { source: ManifestError::Future(_), .. } => Class::Refused,
             Error::Manifest { .. } | Error::Damaged(_) => Class::Corrupt,
@@ -108,7 +111,7 @@ impl Error {
             Error::Engine(error) => error.hint(),
             Error::Store(error) => error.hint(),
             Error::TaskLog(error) => error.hint(),
-            Error::Stopped(_) => None,
+            Error::Stopped(_) | Error::Unfinished(_) => None,
             Error::Refused { hint, .. } | Error::Failed { hint, .. } => hint.as_deref(),
             Error::Manifest { source: ManifestError::Future(_), .. } => {
                 Some("use the version of Holdfast that wrote it, or a newer one")

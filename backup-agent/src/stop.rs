@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use std::fmt;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// Why work is to end before it is done.
@@ -89,6 +90,19 @@ impl Stop {
             done = work => done.map_err(Into::into),
         }
     }
+}
+
+/// Hears Ctrl-C, SIGTERM, by which services and containers are ended, and that the terminal was closed.
+pub async fn told_to_end() -> std::io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod apply;
 mod cancel;
 mod dead_letters;
 mod demo;
+mod doctor;
 mod history;
 mod output;
 mod rehearse;
@@ -58,6 +59,7 @@ enum Command {
     Heads(view::Heads),
     Pending(view::Pending),
     Stamp(view::Stamp),
+    Doctor(doctor::Doctor),
     Demo(demo::Demo),
 }
 
@@ -82,6 +84,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Heads(command) => command.run(global).await,
         Command::Pending(command) => command.run(global).await,
         Command::Stamp(command) => command.run(global).await,
+        Command::Doctor(command) => command.run(global).await,
         Command::Demo(command) => command.run().await,
     };
     exit_code(done)

@@ -312,6 +312,11 @@ pub trait Engine: Send + Sync {
     /// Connects and looks. Fails when the database does not exist or may not be read.
     async fn probe(&self) -> Result<Probe, EngineError>;
 
+    /// Whether a dump could begin: everything may be read, and what it needs is there. Reads no row.
+    async fn check_dump(&self) -> Result<(), EngineError> {
+        self.probe().await.map(drop)
+    }
+
     /// Reads the whole database in one snapshot into `sink`; the fingerprint falls out of the same pass.
     async fn dump(&self, sink: Arc<dyn DumpSink>, options: &DumpOptions) -> Result<Dump, EngineError>;
 

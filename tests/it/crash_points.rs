@@ -3,6 +3,7 @@
 mod agent_run;
 mod backup;
 mod forget;
+mod in_place;
 
 use std::collections::BTreeSet;
 use std::path::Path;

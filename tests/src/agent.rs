@@ -160,6 +160,12 @@ impl Agent {
         self.run(arguments).expect_code(0)
     }
 
+    /// Runs another program of this workspace to its end, in the same home.
+    #[track_caller]
+    pub fn run_program<S: AsRef<std::ffi::OsStr>>(&self, name: &str, arguments: &[S]) -> Run {
+        self.spawn(self.command_of(&program(name), arguments)).wait()
+    }
+
     /// Runs the program with `--json`, asserts that it ended with 0, and parses its answer.
     #[track_caller]
     pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
@@ -194,7 +200,11 @@ impl Agent {
 
     /// The command as it would be started, for tests that wrap it.
     pub fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut command = Command::new(&self.program);
+        self.command_of(&self.program, arguments)
+    }
+
+    fn command_of<S: AsRef<std::ffi::OsStr>>(&self, program: &Path, arguments: &[S]) -> Command {
+        let mut command = Command::new(program);
         command.env_clear().env("HOME", self.home.path()).env("LANG", "C.UTF-8").env("TZ", "UTC");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.home.path());

@@ -1,7 +1,8 @@
 //! One try of one task, from its claim to its end.
 
 use super::World;
-use super::work::perform;
+use super::work::{Try, perform};
+use crate::error::Error;
 use crate::record::{HeldLease, KeptAlive, TaskMeter, ending, succeeded, write_end};
 use crate::stop::{Stop, Stopper};
 use jiff::Timestamp;
@@ -70,11 +71,11 @@ pub async fn run(world: Arc<World>, job: Job, stopper: Stopper, stop: Stop) -> E
     let held = record
         .as_ref()
         .map(|(log, lease)| HeldLease::bearing_silence(log.clone(), lease.clone(), world.config.lease()));
-    let alive = KeptAlive::begin(held, world.clock.clone(), Some(deadline), meter.clone(), stopper);
+    let alive = KeptAlive::begin(held.clone(), world.clock.clone(), Some(deadline), meter.clone(), stopper.clone());
     if record.is_none() {
         tell(&world, &task, attempt, TaskState::Running, began_at, None).await;
     }
-    let result = perform(&world, &task, is_recovery, meter, &stop).await;
+    let result = perform(&world, &task, Try { held, is_recovery, meter, stop, stopper }).await;
     let ending = match &result {
         Ok(report) => succeeded(report.clone()),
         Err(error) => ending(error, attempt, max_attempts, &*world.clock),
@@ -92,6 +93,9 @@ pub async fn run(world: Arc<World>, job: Job, stopper: Stopper, stop: Stop) -> E
         }
     }
     match &record {
+        Some(_) if matches!(result, Err(Error::Unfinished(_))) => {
+            tracing::error!(job = %task.job_id, "left to whoever claims it next: its database is in the middle of it");
+        }
         Some((log, lease)) => match write_end(&**log, lease, &ending, &*world.clock).await {
             None => {}
             Some(error @ TaskLogError::LeaseLost { .. }) => {

@@ -6,28 +6,43 @@ use crate::choose;
 use crate::error::Error;
 use crate::forget;
 use crate::guards::GuardOptions;
+use crate::in_place::{self, InPlaceSpec};
 use crate::prune::{self, PruneOptions};
-use crate::record::{TaskMeter, of_backup, of_prune, of_restore, of_verification};
+use crate::record::{HeldLease, TaskMeter, of_backup, of_prune, of_restore, of_verification};
 use crate::repository::Repository;
 use crate::restore::drill;
 use crate::retain;
 use crate::scratch::scratch;
-use crate::stop::Stop;
+use crate::stop::{Stop, Stopper};
 use futures_util::future::BoxFuture;
 use serde_json::json;
 use shared::engine::{DumpOptions, Engine, LoadOptions, LoadProgress, Progress};
 use shared::model::{At, DatabaseName, NewTask, TaskKind, TaskReport};
+use shared::task_log::Worker;
 use std::sync::Arc;
 
-/// Does a task and tells what it gave; `is_recovery` when somebody had begun it and was lost. `stop` ends it early.
-pub fn perform<'a>(
-    world: &'a World,
-    task: &'a NewTask,
-    is_recovery: bool,
-    meter: Arc<TaskMeter>,
-    stop: &'a Stop,
-) -> BoxFuture<'a, Result<TaskReport, Error>> {
+/// One try of a task.
+pub struct Try {
+    /// The lease, where the record knows of the task; renewed by the caller.
+    pub held: Option<HeldLease>,
+    /// Whether somebody else had begun it and was lost.
+    pub is_recovery: bool,
+    /// Tells the record how far it is.
+    pub meter: Arc<TaskMeter>,
+    /// Ends it early.
+    pub stop: Stop,
+    /// Asks for that.
+    pub stopper: Stopper,
+}
+
+/// Does a task and tells what it gave.
+pub fn perform<'a>(world: &'a World, task: &'a NewTask, with: Try) -> BoxFuture<'a, Result<TaskReport, Error>> {
     Box::pin(async move {
+        if let (TaskKind::Restore, Some(name), Some(spec)) = (task.kind, &task.target, InPlaceSpec::of(&task.spec)) {
+            return replace(world, name, &spec, with).await;
+        }
+        let Try { is_recovery, meter, stop, .. } = with;
+        let stop = &stop;
         match (task.kind, &task.target) {
             (TaskKind::Backup, Some(name)) => make_backup(world, name, meter, stop).await,
             (TaskKind::Drill, Some(name)) => prove(world, name, task, meter, stop).await,
@@ -39,6 +54,15 @@ pub fn perform<'a>(
             (kind, _) => Err(Error::refused(format!("the agent does no task of kind {kind} on that"), None)),
         }
     })
+}
+
+/// A restore in place, whoever asked for it.
+async fn replace(world: &World, name: &DatabaseName, spec: &InPlaceSpec, with: Try) -> Result<TaskReport, Error> {
+    let Try { held, is_recovery, meter, stop, stopper } = with;
+    let held = held.ok_or_else(|| Error::refused("without the record nothing is restored in place", None))?;
+    let (worker, progress) = (Worker::here("backup-agent"), progress(meter.clone()));
+    let task = in_place::Task { world, name, spec, held, is_recovery, worker, meter, progress, stop, stopper };
+    Ok(in_place::run(task).await?.report())
 }
 
 pub(super) fn engine(world: &World, name: &DatabaseName) -> Result<Box<dyn Engine>, Error> {

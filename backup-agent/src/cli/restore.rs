@@ -1,5 +1,6 @@
 //! `backup-agent restore`
 
+use super::in_place::{self, Wish};
 use super::progress::Meter;
 use super::recorded::Recorded;
 use super::{Done, Failure, Global, open, put_line, text};
@@ -16,13 +17,13 @@ use shared::model::{At, DatabaseName, DatabaseUrl, TaskKind, parse_at};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Restores a backup into a new or empty database and proves that it equals what was backed up
+/// Restores a backup into a new or empty database, or over the configured one, and proves that it equals what was backed up
 ///
 /// The database is built under another name beside its target and gets its name at the very end. If the proof finds a
-/// difference, it does not get the name at all.
+/// difference, it does not get the name at all. What --in-place replaces is kept under a name of its own.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: backup-agent restore shop --at latest --into sqlite:restored.db\n         backup-agent restore shop --at \"2025-01-31 03:00\" --into postgres://app@db.example/shop_restored\n         backup-agent restore shop/20250131T030000Z-1a2b3c --into sqlite:one.db --table orders"
+    after_help = "Example: backup-agent restore shop --at latest --into sqlite:restored.db\n         backup-agent restore shop --at \"2025-01-31 03:00\" --into postgres://app@db.example/shop_restored\n         backup-agent restore shop/20250131T030000Z-1a2b3c --into sqlite:one.db --table orders\n         backup-agent restore shop --at \"2 hours ago\" --in-place"
 )]
 pub struct Restore {
     /// <database>/<id>, or with --at the name of a database
@@ -31,8 +32,17 @@ pub struct Restore {
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
     /// The database to restore into; it must not exist or be empty
-    #[arg(long, value_name = "URL")]
-    into: String,
+    #[arg(long, value_name = "URL", required_unless_present = "in_place")]
+    into: Option<String>,
+    /// Replace the configured database: restored beside it, proven, then in its place; what was there is kept
+    #[arg(long, conflicts_with_all = ["into", "table", "no_proof", "no_owner", "no_acl", "preview"])]
+    in_place: bool,
+    /// With --in-place: replace this configured database, though it is another one than was backed up
+    #[arg(long = "as", value_name = "NAME", requires = "in_place")]
+    as_name: Option<DatabaseName>,
+    /// With --in-place: do not ask for the database's name
+    #[arg(long, requires = "in_place")]
+    yes: bool,
     /// Only this table (may be repeated); foreign keys to other tables are left out and named
     #[arg(long, value_name = "T")]
     table: Vec<String>,
@@ -59,11 +69,20 @@ pub struct Restore {
 impl Restore {
     pub(super) async fn run(self, global: &Global) -> Done {
         let config = global.config()?;
-        let url: DatabaseUrl = self.into.parse().map_err(|error| Failure::Usage(format!("--into: {error}")))?;
+        let url: Option<DatabaseUrl> = self
+            .into
+            .as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(|error| Failure::Usage(format!("--into: {error}")))?;
         let at = self.at.as_deref().map(|text| parse_at(text, Timestamp::now(), &TimeZone::system()));
         let at = at.transpose().map_err(|error| Failure::Usage(format!("--at: {error}")))?;
         let repository = global.repository(&config).await?;
         let chosen = choose(&repository, &self.backup, at).await?;
+        let Some(url) = url else {
+            let wish = Wish { chosen, as_name: self.as_name, yes: self.yes, json: self.json };
+            return in_place::run(global, wish).await;
+        };
         let engine = connect::engine(url);
         let load =
             LoadOptions { workers: self.jobs.into(), tables: self.table, no_owner: self.no_owner, no_acl: self.no_acl };

@@ -146,6 +146,11 @@ impl Ledger {
         }
     }
 
+    /// Whether the record has every note.
+    pub fn is_recorded(&self) -> bool {
+        self.notes().last().is_none_or(|note| note.seq <= self.recorded)
+    }
+
     /// Ends the journal of a task whose end the record knows.
     pub fn close(self) -> Result<(), Error> {
         self.journal.remove().map_err(|error| Error::failed(format!("the local journal cannot be removed: {error}")))

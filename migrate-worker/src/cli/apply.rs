@@ -18,7 +18,6 @@ use shared::model::{DatabaseName, NewTask, TaskKind, TaskState};
 use shared::task_log::{Claimed, TaskLog, TaskLogError, Wanted, Worker};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Migrates a database here and now: backed up, rehearsed, applied, verified; taken back where anything fails
 #[derive(Debug, Args)]
@@ -158,7 +157,7 @@ impl Here {
         let (stopper, stop) = stop::channel();
         let interrupted = stopper.clone();
         let listener = tokio::spawn(async move {
-            if told_to_end().await.is_ok() {
+            if stop::told_to_end().await.is_ok() {
                 interrupted.stop(StopReason::Cancelled);
             }
         });
@@ -180,19 +179,6 @@ impl Here {
         listener.abort();
         outcome
     }
-}
-
-/// Hears Ctrl-C, SIGTERM, by which services and containers are ended, and that the terminal was closed.
-async fn told_to_end() -> std::io::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
-    }
-    Ok(())
 }
 
 /// Somebody else has the database: nothing was touched.

@@ -3,15 +3,14 @@
 use crate::effect::Effects;
 use crate::runner::{Direction, Route};
 use serde::{Deserialize, Serialize};
-use shared::model::{DatabaseName, Phase, Profile, StepNote};
-use shared::task_log::Worker;
+use shared::model::{Phase, Profile, StepNote};
+
+pub use backup_agent::target::{Begun, read};
 
 /// Names of the steps in the journal.
 pub mod step {
-    /// The task was begun, or begun anew.
-    pub const BEGIN: &str = "begin";
-    /// The lock at the database is held.
-    pub const LOCK: &str = "lock";
+    pub use backup_agent::target::step::BEGIN;
+
     /// Backup A was made.
     pub const BACKUP_A: &str = "backup-a";
     /// A rehearsal was made.
@@ -38,15 +37,6 @@ pub mod step {
     pub const SWAP: &str = "swap";
     /// How it ended.
     pub const OUTCOME: &str = "outcome";
-}
-
-/// Who began.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Begun {
-    /// The database.
-    pub database: DatabaseName,
-    /// Process that holds the locks.
-    pub worker: Worker,
 }
 
 /// Where a database stands, as far as a migration changes it.
@@ -149,11 +139,4 @@ pub fn noted_states(notes: &[StepNote]) -> Result<Vec<String>, crate::Error> {
     let Some(note) = newest(step::BACKUP_A, Phase::Done) else { return Ok(Vec::new()) };
     let note: BackedUp = read(note)?;
     Ok(vec![format!("it stood at {}; the tool had not begun for real", note.state.at())])
-}
-
-/// What a note holds.
-pub fn read<T: serde::de::DeserializeOwned>(note: &StepNote) -> Result<T, crate::Error> {
-    serde_json::from_value(note.data.clone()).map_err(|error| {
-        crate::Error::Damaged(format!("the journal's note {} ({}) cannot be understood: {error}", note.seq, note.step))
-    })
 }

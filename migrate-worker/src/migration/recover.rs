@@ -1,11 +1,12 @@
 //! A task whose worker was lost: look, then finish it or take it back. Never a blind retry.
 
-use super::facts::{Applying, BackedUp, Begun, Outcome, heads, step};
+use super::facts::{Applying, BackedUp, Outcome, heads, step};
 use super::halt::{Halt, Reason};
 use super::resume::{self, Promoted, Shows};
 use super::steps::{self, open_backup};
 use super::{Extent, Live, Site, Success, conclude, go_locked, in_place};
 use crate::Error;
+use backup_agent::target::{self, Lock};
 use shared::crash_point;
 use shared::model::{Phase, TaskState};
 use shared::subprocess;
@@ -58,7 +59,7 @@ async fn look_and_act(site: &mut Site, extent: Extent) -> Result<Success, Halt> 
     }
 }
 
-async fn taken_over(site: &mut Site) -> Result<steps::Lock, Halt> {
+async fn taken_over(site: &mut Site) -> Result<Lock, Halt> {
     end_the_lost(site).await?;
     site.note_begin().await?;
     steps::lock(site).await
@@ -83,22 +84,7 @@ async fn left(site: &mut Site) -> Result<Left, Halt> {
 /// Ends what the lost worker left running on this machine: itself, where it is only stopped, and its tools.
 pub(super) async fn end_the_lost(site: &Site) -> Result<(), Halt> {
     let job = site.ledger.job();
-    let owners = if crash_point::is_off("end-the-worker") { Vec::new() } else { lost_owners(site)? };
-    for begun in owners {
-        let worker = begun.worker;
-        let (host, pid) = (worker.host.clone(), worker.pid);
-        match tokio::task::spawn_blocking(move || worker.end()).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                return Err(Error::failed(format!(
-                    "process {pid} on {host} had the task and cannot be ended: {error}"
-                ))
-                .into());
-            }
-            Err(error) => return Err(Error::failed(format!("process {pid} on {host}: {error}")).into()),
-        }
-    }
-    steps::end_lost_locks(site).await?;
+    target::end_the_lost(&site.live().await?, &site.ledger).await?;
     if crash_point::is_off("end-the-tool") {
         return Ok(());
     }
@@ -114,13 +100,6 @@ pub(super) async fn end_the_lost(site: &Site) -> Result<(), Halt> {
         }
         Err(error) => Err(Error::failed(format!("its tool may still be running: {error}")).into()),
     }
-}
-
-/// Everybody who began the task before, the newest last.
-fn lost_owners(site: &Site) -> Result<Vec<Begun>, Error> {
-    let epoch = site.ledger.lease().epoch;
-    let notes = site.ledger.notes().iter().filter(|note| note.step == step::BEGIN && note.epoch < epoch);
-    notes.map(super::facts::read).collect()
 }
 
 /// The commit was announced: the database shows whether it was made.

@@ -11,8 +11,6 @@ use backup_agent::journal::ledger::Ledger;
 use backup_agent::record::TaskMeter;
 use backup_agent::stop::{Stop, Stopper};
 use futures_util::future::BoxFuture;
-use shared::engine::postgres::PostgresLive;
-use shared::engine::sqlite::live::SqliteLive;
 use shared::engine::{DumpSource, Engine, EngineError, LoadProgress, Progress};
 use shared::model::{Class, DatabaseName, DatabaseUrl, Fingerprint, Phase};
 use shared::task_log::Worker;
@@ -20,13 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A database that is to be changed.
-pub enum Live {
-    /// A file.
-    Sqlite(SqliteLive),
-    /// A database of a server.
-    Postgres(Box<PostgresLive>),
-}
+pub use backup_agent::target::Live;
 
 /// Everything one migration works with.
 pub struct Site {
@@ -63,19 +55,7 @@ pub struct Site {
 impl Site {
     /// The database as something that is changed.
     pub async fn live(&self) -> Result<Live, Halt> {
-        Ok(match &self.url {
-            DatabaseUrl::Sqlite(path) => Live::Sqlite(SqliteLive::open(path)?),
-            DatabaseUrl::Postgres(url) => {
-                let admin = match self.world.config.admin_url(&self.name).map_err(Error::from)? {
-                    Some(DatabaseUrl::Postgres(admin)) => admin,
-                    Some(DatabaseUrl::Sqlite(_)) => {
-                        return Err(Halt::refused("admin_url is of another kind of database than url"));
-                    }
-                    None => url.clone(),
-                };
-                Live::Postgres(Box::new(PostgresLive::new(url.clone(), admin)))
-            }
-        })
+        Ok(Live::open(&self.world.config, &self.name, &self.url)?)
     }
 
     /// Tells that a step begins.

@@ -12,7 +12,7 @@ mod tidy;
 mod tool;
 
 pub use back_up::{Kept, back_up, keep_here, open_backup, take_backup};
-pub use lock::{Lock, end_lost_locks, lock};
+pub use lock::lock;
 pub use plan::plan;
 pub use preflight::{Checked, preflight};
 pub use probe::probe;

@@ -22,8 +22,8 @@ mod toc;
 mod tools;
 
 pub use live::{
-    Fence, FencePlan, FenceState, GlobalChange, Globals, LockHolder, Obstacle, PostgresLive, PostgresLock, SwapPlan,
-    Unfenced, differences, scratch_name,
+    Exchange, Fence, FencePlan, FenceState, GlobalChange, Globals, LockHolder, Obstacle, PostgresLive, PostgresLock,
+    SwapPlan, Unfenced, differences, scratch_name,
 };
 
 use super::{Aside, Dump, DumpOptions, DumpSink, DumpSource, Engine, EngineError, Nowhere, Probe};
@@ -88,6 +88,10 @@ impl Engine for PostgresEngine {
         session::close(conn).await;
         let tools = tools::Tools::find(self.folders.as_deref(), server.major()).await;
         Ok(self.as_known(dump::probe(&server, tools.ok().map(|tools| tools.version))))
+    }
+
+    async fn check_dump(&self) -> Result<(), EngineError> {
+        dump::check(&self.url, self.folders.as_deref(), &DumpOptions::default()).await
     }
 
     async fn dump(&self, sink: Arc<dyn DumpSink>, options: &DumpOptions) -> Result<Dump, EngineError> {

@@ -42,7 +42,7 @@ pub fn judge(world: &World<'_>, ends: &Ends) -> Verdict {
         }
     }
     if world.scenario.is_postgres() {
-        server(world, &mut verdict);
+        server(world, &ends.before, &mut verdict);
     } else {
         lock_file(world, &mut verdict);
     }
@@ -113,7 +113,7 @@ pub fn settled(world: &World<'_>) -> (String, Vec<Value>) {
     (world.dump(), real(&jobs).into_iter().cloned().collect())
 }
 
-fn server(world: &World<'_>, verdict: &mut Verdict) {
+fn server(world: &World<'_>, before: &str, verdict: &mut Verdict) {
     let server = world.bench.server().borrow();
     let names = server.psql("postgres", "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1");
     let failed: Vec<&str> = names.lines().filter(|name| name.starts_with("shop__failed_")).collect();
@@ -128,8 +128,13 @@ fn server(world: &World<'_>, verdict: &mut Verdict) {
     if is_swapped != (failed.len() == 1) || failed.len() > 1 {
         verdict.faults.push(format!("failed databases: {failed:?}; whether shop was exchanged: {is_swapped}"));
     }
-    // One transaction that failed leaves nothing: then there is nothing to exchange.
-    if is_swapped && world.scenario.kind == super::world::Kind::PostgresWhole {
+    // One transaction that failed leaves nothing, and then there is nothing to exchange. One that was committed when the
+    // server died, before its tool could say so, does.
+    let is_before = |name: &&str| {
+        server.psql("postgres", &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"));
+        world.dump_of(name) == before
+    };
+    if is_swapped && world.scenario.kind == super::world::Kind::PostgresWhole && failed.first().is_some_and(is_before) {
         verdict.faults.push("a database that was as before was exchanged for another one".into());
     }
     let locks = server.psql("postgres", "SELECT pid, objid FROM pg_locks WHERE locktype = 'advisory'");

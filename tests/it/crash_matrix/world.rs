@@ -182,10 +182,15 @@ impl<'a> World<'a> {
         std::fs::read_to_string(self.trace()).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
-    /// What the database holds under its public name, by its own tools; without the times the tool notes.
+    /// What a database of the server holds, by its own tools; without the times the migration tool notes.
+    pub fn dump_of(&self, name: &str) -> String {
+        without_times(&pg_dump_text(&self.bench.server().borrow().url(name)))
+    }
+
+    /// The same of the database that is migrated, under its public name.
     pub fn dump(&self) -> String {
         if self.scenario.is_postgres() {
-            return without_times(&pg_dump_text(&self.bench.server().borrow().url("shop")));
+            return self.dump_of("shop");
         }
         let text = sqlite_dump_text(&self.file());
         let is_hash = |line: &str| line.len() >= 56 && line.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -1,7 +1,7 @@
 //! kill -9 at every point of every step: what is left is one of the states a successor knows, and it can go on or back.
 
 use super::{Target, fenced_as, step};
-use shared::engine::postgres::{FencePlan, FenceState, PostgresLive, SwapPlan};
+use shared::engine::postgres::{Exchange, FencePlan, FenceState, PostgresLive, SwapPlan};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Output;
@@ -126,7 +126,7 @@ async fn a_swap_killed_anywhere_can_be_finished() {
         on_server(&format!("CREATE DATABASE {} TEMPLATE {}", quoted(&name), quoted(&plan.fenced)));
         psql(&url_of(&name), "INSERT INTO t VALUES (2)").unwrap();
         let oid = on_server(&format!("SELECT oid FROM pg_database WHERE datname = '{name}'")).trim().parse().unwrap();
-        let swap = target.live.plan_swap(&plan, oid);
+        let swap = target.live.plan_swap(&plan, oid, Exchange::Failed);
         let json = serde_json::to_string(&swap).unwrap();
         (swap, json)
     };

@@ -1,7 +1,7 @@
 //! What is in the way, and whether the remedy that is named helps.
 
 use super::{Idle, Target, parsed};
-use shared::engine::postgres::{FenceState, Obstacle, PostgresLive};
+use shared::engine::postgres::{Exchange, FenceState, Obstacle, PostgresLive};
 use shared::model::Class;
 use tests::postgres::{on_server, psql, quoted, url_as, url_of};
 use tests::server::PrivateServer;
@@ -48,7 +48,7 @@ async fn a_role_without_rights_is_told_the_statements_and_then_can_do_everything
     let restored = PostgresLive::scratch_name(target.name(), "__res_").unwrap();
     psql(&url_as(&url_of("postgres"), &role, None), &format!("CREATE DATABASE {}", quoted(&restored))).unwrap();
     let oid = on_server(&format!("SELECT oid FROM pg_database WHERE datname = '{restored}'")).trim().parse().unwrap();
-    live.swap(&live.plan_swap(&plan, oid)).await.unwrap();
+    live.swap(&live.plan_swap(&plan, oid, Exchange::Failed)).await.unwrap();
     assert_eq!(live.oid().await.unwrap(), oid);
 }
 

@@ -1,7 +1,7 @@
 //! A restored database takes the place of the fenced one.
 
 use super::{Target, belongings, fenced_as, refusal};
-use shared::engine::postgres::{FenceState, PostgresLive};
+use shared::engine::postgres::{Exchange, FenceState, PostgresLive};
 use shared::model::Class;
 use tests::postgres::{on_server, psql, quoted, url_of};
 
@@ -22,7 +22,7 @@ async fn the_restored_database_takes_the_name_and_the_failed_one_stays_closed() 
     let own = belongings(restored);
     let _forgotten = target.session(&name, "holdfast-verify");
 
-    let swap = live.plan_swap(&plan, restored);
+    let swap = live.plan_swap(&plan, restored, Exchange::Failed);
     for _ in 0..2 {
         assert_eq!(live.swap(&swap).await.unwrap().warnings, Vec::<String>::new());
         assert_eq!(live.observe(&plan).await.unwrap(), FenceState::Swapped { failed: swap.failed.clone() });
@@ -44,11 +44,11 @@ async fn a_swap_refuses_where_a_database_is_not_where_the_plan_expects_it() {
     let plan = live.plan_fence(1).await.unwrap();
     let oid = live.oid().await.unwrap();
     let template1: u32 = on_server("SELECT oid FROM pg_database WHERE datname = 'template1'").trim().parse().unwrap();
-    let error = live.swap(&live.plan_swap(&plan, template1)).await.unwrap_err();
+    let error = live.swap(&live.plan_swap(&plan, template1, Exchange::Failed)).await.unwrap_err();
     assert!(error.class() == Class::Refused && error.to_string().contains("bears its public name"), "{error}");
     let fence = live.fence(&plan).await.unwrap();
     for wrong in [4_000_000_000, fence.placeholder_oid, oid, template1] {
-        let error = live.swap(&live.plan_swap(&plan, wrong)).await.unwrap_err();
+        let error = live.swap(&live.plan_swap(&plan, wrong, Exchange::Failed)).await.unwrap_err();
         assert_eq!(error.class(), Class::Refused, "{error}");
         assert_eq!(live.observe(&plan).await.unwrap(), fenced_as(&plan), "after OID {wrong}");
     }

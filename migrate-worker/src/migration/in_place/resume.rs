@@ -9,7 +9,7 @@ use crate::migration::recover::Left;
 use crate::migration::steps::{self, open_backup};
 use crate::migration::{Site, Success};
 use shared::crash_point;
-use shared::engine::postgres::{FencePlan, FenceState, PostgresLive, SwapPlan};
+use shared::engine::postgres::{Exchange, FencePlan, FenceState, PostgresLive, SwapPlan};
 use shared::model::Phase;
 
 /// What was noted, as far as it decides.
@@ -122,7 +122,7 @@ async fn judge_again(site: &mut Site, live: &PostgresLive, noted: Noted) -> Resu
     }
     let plan = cut_off_again(site, live, &noted.plan).await?;
     if let Some(swap) = noted.swap {
-        let swap = live.plan_swap(&plan, swap.restored_oid);
+        let swap = live.plan_swap(&plan, swap.restored_oid, Exchange::Failed);
         swapped(site, live, &swap).await?;
         let message =
             format!("its worker was lost; the backup took its place, the failed one is kept as {}", swap.failed);

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use shared::connect;
 use shared::crash_point;
-use shared::engine::postgres::{FencePlan, PostgresLive, SwapPlan};
+use shared::engine::postgres::{Exchange, FencePlan, PostgresLive, SwapPlan};
 use shared::engine::{DumpSource, Engine, EngineError};
 use shared::model::{DatabaseUrl, Difference, DifferenceKind};
 use std::time::{Duration, Instant};
@@ -78,7 +78,7 @@ pub async fn take_back(
     let places = format!("{} places differ from backup B", differences.len());
     site.story.step("compare", &places, begun.elapsed());
     let restored = restored(site, live, kept, plan).await?;
-    let swap = live.plan_swap(plan, restored.oid);
+    let swap = live.plan_swap(plan, restored.oid, Exchange::Failed);
     swapped(site, live, &swap).await?;
     Ok(format!("backup {} took its place; the failed database is kept as {}", kept.note.backup, swap.failed))
 }

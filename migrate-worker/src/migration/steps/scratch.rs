@@ -4,6 +4,7 @@ use crate::Error;
 use crate::migration::facts::{Scratch, step};
 use crate::migration::halt::Halt;
 use crate::migration::site::{Live, Site};
+use backup_agent::target;
 use shared::connect;
 use shared::engine::Engine;
 use shared::engine::postgres::PostgresLive;
@@ -98,13 +99,7 @@ impl ScratchSite {
 
 /// Drops a copy on `server` and what an unfinished restore of it made; a server that is away is waited for.
 pub async fn drop_copy(site: &Site, server: &PostgresLive, name: &str, patience: Duration) -> Result<(), Halt> {
-    // A restore that was not finished has made a database beside the one it was to become.
-    let made = PostgresLive::new(server.admin_url().with_database(name), server.admin_url().clone());
-    let unfinished = site.insist(patience, || Box::pin(made.leftovers())).await?;
-    for scratch in unfinished.iter().map(String::as_str).chain([name]) {
-        site.insist(patience, || Box::pin(server.drop_scratch(scratch))).await?;
-    }
-    Ok(())
+    site.insist(patience, || Box::pin(target::drop_copy(server, name))).await
 }
 
 fn remove_folder(folder: &Path) -> Result<(), Error> {

@@ -46,13 +46,8 @@ pub(crate) async fn dump(
     options: &DumpOptions,
     view: View,
 ) -> Result<Dump, EngineError> {
-    let mut leader = Leader::begin(url, options.lock_timeout_s, preflight::refuse).await?;
-    let tools = Tools::find(folders, leader.server.major()).await?;
+    let Begun { mut leader, tools, sequences, objects } = begin(url, folders, options).await?;
     let units = catalog::units(&leader.tables, leader.server.standby);
-    let sequences = catalog::sequences(&mut leader.conn).await.doing("the sequences could not be listed")?;
-    preflight::refuse_sequences(&sequences)?;
-    preflight::refuse_system_tables(&mut leader.conn).await?;
-    let objects = large_objects::list(&mut leader.conn).await?;
     sink.expect(units.iter().map(Unit::bytes).sum());
     let wants_texts = sink.wants_texts();
 
@@ -97,6 +92,35 @@ pub(crate) async fn dump(
         defects: looked.defects,
         facts: serde_json::to_value(&looked.facts).map_err(|error| EngineError::failed(format!("facts: {error}")))?,
     })
+}
+
+/// A dump that has its snapshot and its locks, and found nothing that must not be left out.
+struct Begun {
+    leader: Leader,
+    tools: Tools,
+    sequences: Vec<Sequence>,
+    objects: Vec<LargeObjectFact>,
+}
+
+async fn begin(url: &PostgresUrl, folders: Option<&[PathBuf]>, options: &DumpOptions) -> Result<Begun, EngineError> {
+    let mut leader = Leader::begin(url, options.lock_timeout_s, preflight::refuse).await?;
+    let tools = Tools::find(folders, leader.server.major()).await?;
+    let sequences = catalog::sequences(&mut leader.conn).await.doing("the sequences could not be listed")?;
+    preflight::refuse_sequences(&sequences)?;
+    preflight::refuse_system_tables(&mut leader.conn).await?;
+    let objects = large_objects::list(&mut leader.conn).await?;
+    Ok(Begun { leader, tools, sequences, objects })
+}
+
+/// Begins a dump and gives it up again: whether everything may be read.
+pub(crate) async fn check(
+    url: &PostgresUrl,
+    folders: Option<&[PathBuf]>,
+    options: &DumpOptions,
+) -> Result<(), EngineError> {
+    let begun = begin(url, folders, options).await?;
+    session::close(begun.leader.conn).await;
+    Ok(())
 }
 
 /// What the server is, for a caller of the engine.

@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 pub use fence::Fence;
 pub use globals::{GlobalChange, Globals, differences};
 pub use lock::{LockHolder, PostgresLock};
-pub use names::{FencePlan, SwapPlan, scratch_name};
+pub use names::{Exchange, FencePlan, SwapPlan, scratch_name};
 pub use preflight::Obstacle;
 pub use state::FenceState;
 pub use unfence::Unfenced;
@@ -67,6 +67,14 @@ impl PostgresLive {
             EngineError::refused(format!("the database {} does not exist", self.public()))
                 .with_hint("the server is there, the database is not: check its name")
         })
+    }
+
+    /// Whether a database bears the public name.
+    pub async fn exists(&self) -> Result<bool, EngineError> {
+        let mut conn = self.maintenance().await?;
+        let found = catalogue::by_name(&mut conn, self.public()).await?;
+        session::close(conn).await;
+        Ok(found.is_some())
     }
 
     /// The name that the database with this OID bears now; `None` if it is gone.

@@ -71,8 +71,30 @@ impl SqliteLive {
     ///
     /// Waits `patience` for locks of others, then refuses naming them. See [`Until`] for who may write meanwhile.
     pub async fn begin(&self, copy: &Path, until: Until, patience: Duration) -> Result<Change, EngineError> {
-        Change::begin(&self.path, copy, until, patience).await
+        Change::begin(&self.path, copy, copy, until, patience).await
     }
+
+    /// Begins to make the database what the file `source` holds: from here to the commit nobody writes.
+    ///
+    /// What is replaced is copied to `kept`, which must not exist and gets owner and mode of the database. Refuses, with
+    /// nothing touched, where a database in WAL mode would get another page size, which SQLite cannot do.
+    pub async fn replace(&self, kept: &Path, source: &Path, patience: Duration) -> Result<Change, EngineError> {
+        let (live, made) = (self.path.clone(), kept.to_owned());
+        blocking(move || like(&live, &made)).await?;
+        Change::begin(&self.path, kept, source, Until::Committed, patience).await
+    }
+}
+
+/// Makes an empty file with owner and mode of another one, so that a copy shows nobody what the original does not.
+fn like(original: &Path, file: &Path) -> Result<(), EngineError> {
+    use std::os::unix::fs::{OpenOptionsExt, fchown};
+    let wrong = |error: std::io::Error| EngineError::failed(format!("{} cannot be made: {error}", file.display()));
+    let meta = fs::metadata(original).map_err(wrong)?;
+    let made = fs::OpenOptions::new().write(true).create_new(true).mode(meta.mode() & 0o777).open(file);
+    let made = made.map_err(wrong)?;
+    // Only root can give a file away; whoever else runs this owns it, and may read the original anyway.
+    let _ = fchown(&made, Some(meta.uid()), Some(meta.gid()));
+    made.set_permissions(meta.permissions()).map_err(wrong)
 }
 
 fn network_file_system(path: &Path) -> Option<&'static str> {

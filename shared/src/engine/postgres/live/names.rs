@@ -13,8 +13,11 @@ const FENCED: &str = "__mig_";
 /// Of the placeholder while it does not bear the public name.
 const PLACEHOLDER: &str = "__fence_";
 
-/// Of an original that was exchanged for a restored database.
+/// Of an original that a migration failed on, and that was exchanged for a restored database.
 const FAILED: &str = "__failed_";
+
+/// Of an original that a backup took the place of because a person wished it.
+const REPLACED: &str = "__replaced_";
 
 /// Beginnings of the ends of databases that may be dropped at any time.
 pub(super) const SCRATCH: [&str; 4] = ["__reh_", "__res_", "__restoring_", PLACEHOLDER];
@@ -43,8 +46,22 @@ pub struct SwapPlan {
     pub fence: FencePlan,
     /// OID of the restored database.
     pub restored_oid: u32,
-    /// The name the original keeps: `<db>__failed_<8 hex>`.
+    /// The name the original keeps: `<db>__failed_<8 hex>` or `<db>__replaced_<8 hex>`.
     pub failed: String,
+    /// Why the original has to go.
+    #[serde(default)]
+    pub why: Exchange,
+}
+
+/// Why a restored database takes the place of another one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exchange {
+    /// A migration failed on the original.
+    #[default]
+    Failed,
+    /// Somebody wished to have the backup back.
+    Replaced,
 }
 
 impl FencePlan {
@@ -73,8 +90,17 @@ impl FencePlan {
     }
 
     /// The name an exchanged original keeps.
-    pub(super) fn failed(&self) -> String {
-        joined(&self.public, &format!("{FAILED}{}", self.token))
+    pub(super) fn kept_as(&self, why: Exchange) -> String {
+        let infix = match why {
+            Exchange::Failed => FAILED,
+            Exchange::Replaced => REPLACED,
+        };
+        joined(&self.public, &format!("{infix}{}", self.token))
+    }
+
+    /// Whether `name` is one that an exchanged original keeps.
+    pub(super) fn is_kept_name(&self, name: &str) -> bool {
+        [Exchange::Failed, Exchange::Replaced].into_iter().any(|why| self.kept_as(why) == name)
     }
 
     /// Beginning of the comment by which this plan's placeholder is known.
@@ -90,7 +116,8 @@ impl PostgresLive {
         let mut conn = self.maintenance().await?;
         loop {
             let plan = FencePlan::new(oid, self.public(), eight_digits()?, epoch);
-            let names = [&plan.fenced, &plan.placeholder, &plan.failed()].map(String::clone);
+            let kept = [Exchange::Failed, Exchange::Replaced].map(|why| plan.kept_as(why));
+            let names = [plan.fenced.clone(), plan.placeholder.clone(), kept[0].clone(), kept[1].clone()];
             if catalogue::names_taken(&mut conn, &names).await?.is_empty() {
                 session::close(conn).await;
                 return Ok(plan);
@@ -99,8 +126,8 @@ impl PostgresLive {
     }
 
     /// Chooses the name that the original keeps when `restored_oid` takes its place; does nothing else.
-    pub fn plan_swap(&self, plan: &FencePlan, restored_oid: u32) -> SwapPlan {
-        SwapPlan { fence: plan.clone(), restored_oid, failed: plan.failed() }
+    pub fn plan_swap(&self, plan: &FencePlan, restored_oid: u32, why: Exchange) -> SwapPlan {
+        SwapPlan { fence: plan.clone(), restored_oid, failed: plan.kept_as(why), why }
     }
 
     /// A new name for a scratch database beside `public`: `<db><infix><8 hex>`, with `infix` like `__reh_`.
@@ -133,7 +160,7 @@ pub(super) fn is_ours(name: &str) -> bool {
 
 /// What stands before our end of a name, and how many bytes that end has.
 fn parts(name: &str) -> Option<(&str, usize)> {
-    let ends = SCRATCH.iter().chain(&[FENCED, FAILED]);
+    let ends = SCRATCH.iter().chain(&[FENCED, FAILED, REPLACED]);
     ends.filter_map(|infix| name.rsplit_once(infix)).find_map(|(before, rest)| {
         let (token, epoch) = rest.split_once('_').unwrap_or((rest, "0"));
         let ours = !before.is_empty() && is_token(token) && epoch.parse::<u64>().is_ok();
@@ -162,8 +189,10 @@ mod tests {
         let long = "ü".repeat(31);
         for public in ["shop", "shop__reh_0123abcd", long.as_str()] {
             let plan = FencePlan::new(1, public, "0123abcd".into(), 9).at_epoch(u64::MAX);
-            for name in [&plan.fenced, &plan.placeholder, &plan.failed()] {
+            let kept = [Exchange::Failed, Exchange::Replaced].map(|why| plan.kept_as(why));
+            for name in [&plan.fenced, &plan.placeholder].into_iter().chain(&kept) {
                 assert!(name.len() <= 63 && is_beside(public, name) && is_ours(name), "{name}");
+                assert_eq!(plan.is_kept_name(name), kept.contains(name), "{name}");
             }
             assert!(plan.is_fenced_name(&plan.fenced) && plan.is_fenced_name(&plan.at_epoch(1).fenced));
             assert!(!plan.is_fenced_name(public) && !plan.is_fenced_name(&plan.placeholder));
@@ -173,6 +202,7 @@ mod tests {
             ("shop2__reh_0123abcd", true, false),
             ("shop__mig_0123abcd_3", false, true),
             ("shop__failed_0123abcd", false, true),
+            ("shop__replaced_0123abcd", false, true),
             ("shop__reh_0123abc", false, false),
             ("shop__reh_0123abcx", false, false),
             ("shop__reh_shop", false, false),

@@ -91,7 +91,7 @@ impl Scene {
             Some(found) if plan.is_fenced_name(&found.name) => {
                 FenceState::Fenced { name: found.name.clone(), open: found.open }
             }
-            Some(found) if found.name == plan.failed() => FenceState::Swapped { failed: found.name.clone() },
+            Some(found) if plan.is_kept_name(&found.name) => FenceState::Swapped { failed: found.name.clone() },
             Some(found) => FenceState::Elsewhere { name: found.name.clone() },
         }
     }

@@ -4,7 +4,7 @@ use super::catalogue::{self, Found};
 use super::exchange::{self, Points, Rename, allow, exchange};
 use super::names::{is_beside, is_scratch};
 use super::state::{Scene, misplaced};
-use super::{FenceState, PATIENCE, PostgresLive, SwapPlan, Unfenced, connection_lost, scratch};
+use super::{Exchange, FenceState, PATIENCE, PostgresLive, SwapPlan, Unfenced, connection_lost, scratch};
 use crate::crash_point;
 use crate::engine::EngineError;
 use crate::engine::postgres::quote::{ident, literal};
@@ -15,7 +15,7 @@ const POINTS: Points = Points { ended: "swap: sessions ended", done: "swap: name
 
 impl PostgresLive {
     /// Gives the restored database the public name, in one transaction of three renames; the original stays, closed,
-    /// as `<db>__failed_<8 hex>` with a comment that says what it is. Then the placeholder is dropped.
+    /// as `<db>__failed_<8 hex>` or `<db>__replaced_<8 hex>` with a comment that says what it is. Then the placeholder is dropped.
     ///
     /// The restored database bears a name from [`PostgresLive::scratch_name`]. Settings, grants and comment of the restored database must be right beforehand: they stay with it. Refuses where
     /// an OID is not where the plan expects it. Can be repeated; an error leaves the original fenced.
@@ -75,10 +75,11 @@ async fn change_places(
     exchange::close(conn, &restored.name).await?;
     crash_point::reached("swap: restored closed");
     let comment = scene.original.as_ref().and_then(|found| found.comment.as_deref()).unwrap_or_default();
-    let text = format!(
-        "holdfast: {} as a migration that failed left it; a restored copy took its place\n{comment}",
-        fence.public
-    );
+    let what = match plan.why {
+        Exchange::Failed => "as a migration that failed left it; a restored copy took its place",
+        Exchange::Replaced => "as it was when a restored backup took its place",
+    };
+    let text = format!("holdfast: {} {what}\n{comment}", fence.public);
     let last =
         [format!("COMMENT ON DATABASE {} IS {}", ident(&plan.failed), literal(&text)), allow(&fence.public, true)];
     exchange(conn, &renames, &last, PATIENCE, POINTS).await.map_err(|unchanged| {

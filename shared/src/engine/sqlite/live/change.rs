@@ -47,7 +47,10 @@ enum Order {
 /// What the thread works on.
 struct Files {
     live: PathBuf,
+    /// What the database was when the change began.
     copy: PathBuf,
+    /// What it becomes: the copy, after others worked on it, or another file.
+    source: PathBuf,
     patience: Duration,
 }
 
@@ -55,10 +58,11 @@ impl Change {
     pub(super) async fn begin(
         live: &Path,
         copy: &Path,
+        source: &Path,
         until: Until,
         patience: Duration,
     ) -> Result<Change, EngineError> {
-        let files = Files { live: live.to_owned(), copy: copy.to_owned(), patience };
+        let files = Files { live: live.to_owned(), copy: copy.to_owned(), source: source.to_owned(), patience };
         let (orders, received) = std::sync::mpsc::channel();
         let (ready, copied) = oneshot::channel();
         std::thread::Builder::new()
@@ -112,8 +116,12 @@ type Orders = std::sync::mpsc::Receiver<Order>;
 
 impl Files {
     fn work(self, until: Until, ready: Ready, orders: &Orders) {
-        let is_wal = match open_source(&self.live, self.patience) {
-            Ok(source) => source.wal,
+        let looked = open_source(&self.live, self.patience).and_then(|source| {
+            self.refuse_other_pages(&source.connection, source.wal)?;
+            Ok(source.wal)
+        });
+        let is_wal = match looked {
+            Ok(is_wal) => is_wal,
             Err(error) => return drop(ready.send(Err(error))),
         };
         match (is_wal, until) {
@@ -158,7 +166,7 @@ impl Files {
         let prepared = || -> Result<_, EngineError> {
             let watch = self.open_live()?;
             let version = self.copied_at(&watch)?;
-            Ok((watch, version, self.open_copy()?, self.open_live()?))
+            Ok((watch, version, self.open_replacement()?, self.open_live()?))
         };
         let (watch, version, source, mut live) = match prepared() {
             Ok(prepared) => prepared,
@@ -206,7 +214,7 @@ impl Files {
         }
         // Only a change that is held can be committed.
         let Ok(Order::Hold(answer)) = orders.recv() else { return };
-        let (source, mut live) = match self.open_copy().and_then(|source| Ok((source, self.open_live()?))) {
+        let (source, mut live) = match self.open_replacement().and_then(|source| Ok((source, self.open_live()?))) {
             Ok(opened) => opened,
             Err(error) => return drop(answer.send(Err(error))),
         };
@@ -238,8 +246,26 @@ impl Files {
         open_to_write(&self.live).map_err(|error| self.wrong(error))
     }
 
-    fn open_copy(&self) -> Result<Connection, EngineError> {
-        open_to_write(&self.copy).map_err(|error| sql_error(&self.copy, error))
+    fn open_replacement(&self) -> Result<Connection, EngineError> {
+        open_to_write(&self.source).map_err(|error| sql_error(&self.source, error))
+    }
+
+    /// SQLite's backup cannot change the page size of a database in WAL mode.
+    fn refuse_other_pages(&self, live: &Connection, is_wal: bool) -> Result<(), EngineError> {
+        if self.source == self.copy || !is_wal {
+            return Ok(());
+        }
+        let pages = |connection: &Connection| connection.query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0));
+        let there = self.patiently(|| pages(live))?;
+        let wanted = pages(&self.open_replacement()?).map_err(|error| sql_error(&self.source, error))?;
+        if there == wanted {
+            return Ok(());
+        }
+        let live = self.live.display();
+        Err(EngineError::refused(format!(
+            "{live} has pages of {there} bytes and is in WAL mode, the backup has pages of {wanted}: SQLite cannot exchange them"
+        ))
+        .with_hint("stop the application, set PRAGMA journal_mode = DELETE, and run the same again"))
     }
 
     /// Copies the live database as `watch` sees it now; returns the number that changes when somebody else commits.
@@ -268,8 +294,11 @@ impl Files {
         target.close().map_err(|(_, error)| wrong(error))
     }
 
-    /// Removes the copy of an earlier try.
+    /// Removes the copy of an earlier try. One that is kept is new, and has its mode already.
     fn clear_copy(&self) -> Result<(), EngineError> {
+        if self.source != self.copy {
+            return Ok(());
+        }
         for suffix in ["", "-wal", "-shm", "-journal"] {
             let file = beside(&self.copy, suffix);
             match std::fs::remove_file(&file) {
@@ -313,7 +342,7 @@ impl Files {
     }
 
     fn overwrite(&self, live: &mut Connection) -> Result<(), EngineError> {
-        let source = self.open_copy()?;
+        let source = self.open_replacement()?;
         let backup = Backup::new(&source, live).map_err(|error| self.wrong(error))?;
         self.finish(backup)
     }

@@ -1,0 +1,105 @@
+//! SQLite: restored into a file of its own, which becomes the database in one commit; what it was is copied beside it.
+
+use super::{PATIENCE, Replaced, Site, step, unfinished};
+use crate::error::Error;
+use crate::restore::prove;
+use serde::{Deserialize, Serialize};
+use shared::connect;
+use shared::crash_point;
+use shared::engine::sqlite::live::SqliteLive;
+use shared::engine::{DumpSource, EngineError};
+use shared::model::{DatabaseUrl, DifferenceKind, Phase};
+use std::path::{Path, PathBuf};
+
+/// A commit that is announced.
+#[derive(Debug, Serialize, Deserialize)]
+struct Committing {
+    /// The copy of what is replaced.
+    kept: PathBuf,
+}
+
+/// Restores the backup into a file and makes it the database; looks first where a lost worker announced the commit.
+pub(super) async fn replace(site: &mut Site, live: &SqliteLive, is_recovery: bool) -> Result<Replaced, Error> {
+    if is_recovery
+        && let Some(Committing { kept }) = site.ledger.find(step::COMMIT, Phase::Intent)?
+        && is_the_backup(site, live).await?
+    {
+        return Ok(site.replaced(Some(kept.display().to_string()), None));
+    }
+    let file = restored(site, live).await?;
+    site.begins("exchanging the content");
+    let kept = kept_path(site, live)?;
+    let change = site.stop.or(live.replace(&kept, &file, PATIENCE)).await.map_err(|error| without(&kept, error))?;
+    crash_point::reached("restore in place: what is replaced is kept");
+    // The database is locked now: whoever took the task for lost would wait for this lock.
+    if let Err(error) = site.ledger.still_ours().await {
+        return Err(without(&kept, error));
+    }
+    site.ledger.intent(step::COMMIT, &Committing { kept: kept.clone() }).await?;
+    site.ledger.rely_on_journal();
+    let blocked = match change.commit().await {
+        Ok(blocked) => Some(blocked),
+        // The database itself says whether the commit was made.
+        Err(error) => match is_the_backup(site, live).await {
+            Ok(true) => None,
+            Ok(false) => return Err(without(&kept, as_it_was(error))),
+            Err(second) => return Err(unfinished(Error::failed(format!("{error}; {second}")))),
+        },
+    };
+    site.ledger.done(step::COMMIT, &Committing { kept: kept.clone() }).await.map_err(unfinished)?;
+    Ok(site.replaced(Some(kept.display().to_string()), blocked))
+}
+
+async fn restored(site: &mut Site, live: &SqliteLive) -> Result<PathBuf, Error> {
+    let folder = site.folder.join("restored");
+    let wrong = |error| Error::failed(format!("{} cannot be made: {error}", folder.display()));
+    match std::fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(wrong(error)),
+        _ => std::fs::create_dir_all(&folder).map_err(wrong)?,
+    }
+    let file = folder.join(live.path().file_name().unwrap_or_default());
+    site.ledger.intent(step::RESTORE, &serde_json::json!({"place": "beside the journal"})).await?;
+    site.restore_into(&*connect::engine(DatabaseUrl::Sqlite(file.clone()))).await?;
+    site.ledger.done(step::RESTORE, &serde_json::json!({"rows": site.backup.manifest().rows()})).await?;
+    Ok(file)
+}
+
+/// Beside the database, a new one for every try: what an earlier one kept may be all that is left of it.
+fn kept_path(site: &Site, live: &SqliteLive) -> Result<PathBuf, Error> {
+    let job = site.ledger.job().to_string();
+    let short = &job[job.len() - 8..];
+    let mut name = live.path().file_name().unwrap_or_default().to_owned();
+    name.push(format!(".replaced-{short}-{}", site.ledger.lease().epoch));
+    let path = live.path().with_file_name(name);
+    if std::fs::exists(&path).unwrap_or(true) {
+        return Err(Error::refused(format!("{} exists already", path.display()), "move it away"));
+    }
+    Ok(path)
+}
+
+/// An error, after the copy of what was not replaced was removed again.
+fn without(kept: &Path, error: impl Into<Error>) -> Error {
+    let error = error.into();
+    for end in ["", "-wal", "-shm", "-journal"] {
+        let mut file = kept.as_os_str().to_owned();
+        file.push(end);
+        if let Err(second) = std::fs::remove_file(&file)
+            && second.kind() != std::io::ErrorKind::NotFound
+        {
+            return Error::failed(format!("{error}; and {} could not be removed: {second}", kept.display()));
+        }
+    }
+    error
+}
+
+fn as_it_was(error: EngineError) -> Error {
+    Error::failed(format!("{error}; the database is as it was"))
+}
+
+/// Whether the database holds what the backup does.
+async fn is_the_backup(site: &Site, live: &SqliteLive) -> Result<bool, Error> {
+    let engine = connect::engine(DatabaseUrl::Sqlite(live.path().to_owned()));
+    let found = engine.fingerprint(&*site.backup, 2).await?;
+    let differences = prove(site.backup.fingerprint(), &found)?;
+    Ok(differences.iter().all(|difference| difference.kind == DifferenceKind::Recomputed))
+}
