@@ -48,6 +48,8 @@ mod step {
     pub const UNFENCE: &str = "unfence";
     /// The restored database took the other one's place (PostgreSQL).
     pub const SWAP: &str = "swap";
+    /// What is replaced was copied (SQLite).
+    pub const KEEP: &str = "keep";
     /// The restored content became the database's (SQLite).
     pub const COMMIT: &str = "commit";
     /// How it ended.
@@ -185,7 +187,7 @@ async fn replace(task: Task<'_>, folder: &Path) -> Result<Replaced, Error> {
     let repository = world.repository().await?;
     let backup = Arc::new(opened(&repository, &spec.backup).await?);
     let engine = connect::engine(url.clone());
-    let live = if is_there(&url).await? { Some(Live::open(&world.config, name, &url)?) } else { None };
+    let live = there(world, name, &url).await?;
     if is_recovery && let Some(live) = &live {
         target::end_the_lost(live, &ledger).await?;
     }
@@ -193,11 +195,13 @@ async fn replace(task: Task<'_>, folder: &Path) -> Result<Replaced, Error> {
     let folder = folder.to_owned();
     let mut site = Site { repository, backup, url, ledger, folder, meter, progress, stop: stop.clone() };
     let done = match &live {
-        None => site.into_nothing(&*engine).await?,
+        None => site.fill_nothing(&*engine).await?,
         Some(live) => {
             let _lock = target::lock(live, &mut site.ledger, PATIENCE, &stop, &stopper).await?;
             crash_point::reached("restore in place: the database is locked");
-            if !is_recovery && !spec.other_identity {
+            // In the middle of the exchange nobody can be asked, and it was asked before that.
+            let is_exchanging = [step::FENCE, step::COMMIT].iter().any(|step| site.ledger.has(step, Phase::Intent));
+            if !is_exchanging && !spec.other_identity {
                 refuse_another(&*engine, &site.backup, name, &stop).await?;
             }
             match live {
@@ -242,15 +246,20 @@ async fn opened(repository: &Repository, name: &str) -> Result<StoredBackup, Err
     StoredBackup::open(repository, manifest).await
 }
 
-/// Whether there is a database to be replaced.
-async fn is_there(url: &DatabaseUrl) -> Result<bool, Error> {
-    match url {
-        DatabaseUrl::Sqlite(path) => std::fs::exists(path)
-            .map_err(|error| Error::failed(format!("{} cannot be looked at: {error}", path.display()))),
-        DatabaseUrl::Postgres(url) => {
-            Ok(shared::engine::postgres::PostgresLive::new(url.clone(), url.clone()).exists().await?)
-        }
+/// The database that is to be replaced, where there is one.
+async fn there(world: &World, name: &DatabaseName, url: &DatabaseUrl) -> Result<Option<Live>, Error> {
+    if let DatabaseUrl::Sqlite(path) = url {
+        let looked = std::fs::exists(path);
+        let exists =
+            looked.map_err(|error| Error::failed(format!("{} cannot be looked at: {error}", path.display())))?;
+        return if exists { Live::open(&world.config, name, url).map(Some) } else { Ok(None) };
     }
+    let live = Live::open(&world.config, name, url)?;
+    let exists = match &live {
+        Live::Postgres(live) => live.exists().await?,
+        Live::Sqlite(_) => true,
+    };
+    Ok(exists.then_some(live))
 }
 
 /// Another database than the one that was backed up is replaced only where that is said.
@@ -304,7 +313,7 @@ impl Site {
     }
 
     /// There is no database of this name: nothing is replaced, and nobody is in the way.
-    async fn into_nothing(&self, engine: &dyn Engine) -> Result<Replaced, Error> {
+    async fn fill_nothing(&self, engine: &dyn Engine) -> Result<Replaced, Error> {
         self.restore_into(engine).await?;
         Ok(self.replaced(None, Some(Duration::ZERO)))
     }

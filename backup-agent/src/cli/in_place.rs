@@ -46,7 +46,14 @@ pub(super) async fn run(global: &Global, wish: Wish) -> Done {
     if !wish.yes {
         confirm(&name, &url.to_string(), &backup)?;
     }
-    here.recover_lost(&name).await?;
+    let finished = here.recover_lost(&name).await?;
+    if let Some(replaced) = finished.into_iter().find(|replaced| replaced.backup == backup) {
+        // The wish of somebody whose first try was killed.
+        if wish.json {
+            put_line(&serde_json::json!(replaced).to_string());
+        }
+        return Ok(());
+    }
     let spec = InPlaceSpec { in_place: true, backup, other_identity: wish.as_name.is_some() };
     let task = NewTask {
         spec: serde_json::to_value(&spec).map_err(|error| Error::failed(error.to_string()))?,
@@ -99,8 +106,9 @@ struct Here<'a> {
 }
 
 impl Here<'_> {
-    /// Finishes what lost workers left of restores of this database.
-    async fn recover_lost(&self, name: &DatabaseName) -> Result<(), Error> {
+    /// Finishes what lost workers left of restores of this database; returns those in place.
+    async fn recover_lost(&self, name: &DatabaseName) -> Result<Vec<Replaced>, Error> {
+        let mut finished = Vec::new();
         let wanted =
             Wanted { targets: Some(vec![name.clone()]), only_lost: true, ..Wanted::kinds(&[TaskKind::Restore]) };
         while let Some(claimed) = self.log.claim(&self.worker, &wanted, self.world.config.lease()).await? {
@@ -108,7 +116,10 @@ impl Here<'_> {
             say!("job {job} lost its worker: going on with it");
             match InPlaceSpec::of(&claimed.task.spec) {
                 Some(spec) => match self.perform(claimed, name, &spec, 0).await {
-                    Ok(replaced) => told(name, &replaced),
+                    Ok(replaced) => {
+                        told(name, &replaced);
+                        finished.push(replaced);
+                    }
                     Err(error @ Error::Unfinished(_)) => return Err(error),
                     Err(error) => say!("job {job}: {error}"),
                 },
@@ -119,7 +130,7 @@ impl Here<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(finished)
     }
 
     /// Does a task and writes its end down, unless its database is in the middle of it.

@@ -3,6 +3,7 @@
 use super::{PATIENCE, Replaced, Site, step, unfinished};
 use crate::error::Error;
 use crate::restore::prove;
+use crate::target::read;
 use serde::{Deserialize, Serialize};
 use shared::connect;
 use shared::crash_point;
@@ -11,31 +12,34 @@ use shared::engine::{DumpSource, EngineError};
 use shared::model::{DatabaseUrl, DifferenceKind, Phase};
 use std::path::{Path, PathBuf};
 
-/// A commit that is announced.
+/// The copy of what is replaced: about to be made, or made when the commit is announced.
 #[derive(Debug, Serialize, Deserialize)]
-struct Committing {
-    /// The copy of what is replaced.
+struct Copy {
+    /// Where it lies.
     kept: PathBuf,
 }
 
 /// Restores the backup into a file and makes it the database; looks first where a lost worker announced the commit.
 pub(super) async fn replace(site: &mut Site, live: &SqliteLive, is_recovery: bool) -> Result<Replaced, Error> {
-    if is_recovery
-        && let Some(Committing { kept }) = site.ledger.find(step::COMMIT, Phase::Intent)?
-        && is_the_backup(site, live).await?
-    {
-        return Ok(site.replaced(Some(kept.display().to_string()), None));
+    if is_recovery {
+        if let Some(Copy { kept }) = site.ledger.find(step::COMMIT, Phase::Intent)?
+            && is_the_backup(site, live).await?
+        {
+            return Ok(site.replaced(Some(kept.display().to_string()), None));
+        }
+        clear_copies(site)?;
     }
     let file = restored(site, live).await?;
     site.begins("exchanging the content");
     let kept = kept_path(site, live)?;
+    site.ledger.intent(step::KEEP, &Copy { kept: kept.clone() }).await?;
     let change = site.stop.or(live.replace(&kept, &file, PATIENCE)).await.map_err(|error| without(&kept, error))?;
     crash_point::reached("restore in place: what is replaced is kept");
     // The database is locked now: whoever took the task for lost would wait for this lock.
     if let Err(error) = site.ledger.still_ours().await {
         return Err(without(&kept, error));
     }
-    site.ledger.intent(step::COMMIT, &Committing { kept: kept.clone() }).await?;
+    site.ledger.intent(step::COMMIT, &Copy { kept: kept.clone() }).await?;
     site.ledger.rely_on_journal();
     let blocked = match change.commit().await {
         Ok(blocked) => Some(blocked),
@@ -46,7 +50,7 @@ pub(super) async fn replace(site: &mut Site, live: &SqliteLive, is_recovery: boo
             Err(second) => return Err(unfinished(Error::failed(format!("{error}; {second}")))),
         },
     };
-    site.ledger.done(step::COMMIT, &Committing { kept: kept.clone() }).await.map_err(unfinished)?;
+    site.ledger.done(step::COMMIT, &Copy { kept: kept.clone() }).await.map_err(unfinished)?;
     Ok(site.replaced(Some(kept.display().to_string()), blocked))
 }
 
@@ -62,6 +66,24 @@ async fn restored(site: &mut Site, live: &SqliteLive) -> Result<PathBuf, Error> 
     site.restore_into(&*connect::engine(DatabaseUrl::Sqlite(file.clone()))).await?;
     site.ledger.done(step::RESTORE, &serde_json::json!({"rows": site.backup.manifest().rows()})).await?;
     Ok(file)
+}
+
+/// Removes copies of tries that never came to their commit: the database is still what they hold. One of a try that did
+/// may be all that is left of it; it stays, and is named.
+fn clear_copies(site: &Site) -> Result<(), Error> {
+    let paths = |step: &str| -> Result<Vec<PathBuf>, Error> {
+        let notes = site.ledger.notes().iter().filter(|note| note.step == step && note.phase == Phase::Intent);
+        notes.map(|note| read::<Copy>(note).map(|copy| copy.kept)).collect()
+    };
+    let committing = paths(step::COMMIT)?;
+    for kept in paths(step::KEEP)? {
+        if committing.contains(&kept) {
+            tracing::warn!(file = %kept.display(), "an earlier try kept this copy of the database; it stays");
+        } else {
+            remove(&kept)?;
+        }
+    }
+    Ok(())
 }
 
 /// Beside the database, a new one for every try: what an earlier one kept may be all that is left of it.
@@ -80,16 +102,24 @@ fn kept_path(site: &Site, live: &SqliteLive) -> Result<PathBuf, Error> {
 /// An error, after the copy of what was not replaced was removed again.
 fn without(kept: &Path, error: impl Into<Error>) -> Error {
     let error = error.into();
+    match remove(kept) {
+        Ok(()) => error,
+        Err(second) => Error::failed(format!("{error}; and {second}")),
+    }
+}
+
+/// Removes a copy and what SQLite left beside it; one that is not there is fine.
+fn remove(kept: &Path) -> Result<(), Error> {
     for end in ["", "-wal", "-shm", "-journal"] {
         let mut file = kept.as_os_str().to_owned();
         file.push(end);
-        if let Err(second) = std::fs::remove_file(&file)
-            && second.kind() != std::io::ErrorKind::NotFound
+        if let Err(error) = std::fs::remove_file(&file)
+            && error.kind() != std::io::ErrorKind::NotFound
         {
-            return Error::failed(format!("{error}; and {} could not be removed: {second}", kept.display()));
+            return Err(Error::failed(format!("{} could not be removed: {error}", kept.display())));
         }
     }
-    error
+    Ok(())
 }
 
 fn as_it_was(error: EngineError) -> Error {

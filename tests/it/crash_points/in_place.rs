@@ -88,6 +88,8 @@ fn a_sqlite_database_killed_anywhere_on_its_way_back_comes_back() {
             .collect();
         let is_kept = kept.iter().any(|name| sqlite_differences(&broken, &shown(agent, name)).is_empty());
         assert!(is_kept, "{place}: what was replaced is in none of {kept:?}");
+        // Another copy only of a try that was about to replace the database, and may have.
+        assert!(kept.len() == 1 || place.contains("commit"), "{place}: {kept:?}");
     };
     let killed_at = killed_everywhere(&world, 1, &is_whole, &is_done);
     assert_rooms(&killed_at, &["restore in place:", "commit:", "promote:", "outcome:"]);
