@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::journal;
 use crate::journal::ledger::Ledger;
 use crate::record::{HeldLease, TaskMeter};
-use crate::repository::{Repository, StoredBackup};
+use crate::repository::StoredBackup;
 use crate::restore::{RestoreOptions, restore};
 use crate::stop::{Stop, StopReason, Stopper};
 use crate::target::{self, Begun, Live};
@@ -131,25 +131,27 @@ pub struct Task<'a> {
 }
 
 /// Everything one restore in place works with.
-struct Site {
-    repository: Repository,
-    backup: Arc<StoredBackup>,
+struct Site<'a> {
+    world: &'a World,
+    spec: &'a InPlaceSpec,
     url: DatabaseUrl,
     ledger: Ledger,
     folder: PathBuf,
     meter: Arc<TaskMeter>,
     progress: Progress,
     stop: Stop,
+    /// Whether the database is known not to be in the middle of an exchange. What goes wrong until then ends no task.
+    settled: bool,
 }
 
 /// Replaces the database by the backup, or goes on with that where somebody was lost.
 ///
-/// [`Error::Unfinished`] is the one error after which the task must not be ended in the record: the database is in the
-/// middle of the exchange. After any other it is as it was, and nothing of the restore is left.
+/// [`Error::Unfinished`] is the one error after which the task must not be ended in the record: the database is, or may
+/// be, in the middle of the exchange. After any other it is as it was, and nothing of the restore is left.
 pub async fn run(task: Task<'_>) -> Result<Replaced, Error> {
     let (spool, job) = (task.world.config.spool(), task.held.lease.job_id);
     let folder = spool.join("jobs").join(job.to_string());
-    match replace(task, &folder).await {
+    match begin(task, &folder).await {
         Err(error) if !is_gone_on_with(&error) => {
             clear(&folder);
             if let Err(second) = journal::discard(&spool, &job) {
@@ -165,54 +167,71 @@ pub async fn run(task: Task<'_>) -> Result<Replaced, Error> {
 fn is_gone_on_with(error: &Error) -> bool {
     matches!(
         error,
-        Error::Unfinished(_)
-            | Error::Stopped(StopReason::LeaseLost | StopReason::Shutdown)
-            | Error::TaskLog(TaskLogError::LeaseLost { .. })
+        Error::Unfinished(_) | Error::Stopped(StopReason::LeaseLost) | Error::TaskLog(TaskLogError::LeaseLost { .. })
     )
 }
 
-async fn replace(task: Task<'_>, folder: &Path) -> Result<Replaced, Error> {
+async fn begin(task: Task<'_>, folder: &Path) -> Result<Replaced, Error> {
     let Task { world, name, spec, held, is_recovery, worker, meter, progress, stop, stopper } = task;
-    let mut ledger = Ledger::open(&world.config.spool(), held, world.clock.clone()).await?;
+    let opened = Ledger::open(&world.config.spool(), held, world.clock.clone()).await;
+    // Without its notes it is not known how far a lost worker came.
+    let ledger = if is_recovery { opened.map_err(unfinished)? } else { opened? };
     if let Some(done) = ledger.find::<Replaced>(step::OUTCOME, Phase::Done)? {
         return ended(ledger, folder, done);
     }
-    let unknown = || Error::refused(format!("{name} is no configured database"), "name one of [database.…]");
-    let url = world.config.database_url(name)?.ok_or_else(unknown)?;
+    let is_exchanging = [step::FENCE, step::COMMIT].iter().any(|step| ledger.has(step, Phase::Intent));
     let begun = ledger.notes().iter().filter(|note| note.step == target::step::BEGIN && note.phase == Phase::Intent);
-    if begun.count() >= MAX_BEGINNINGS && !ledger.has(step::FENCE, Phase::Intent) {
+    if begun.count() >= MAX_BEGINNINGS && !is_exchanging {
         let message = format!("it was begun {MAX_BEGINNINGS} times and its worker was lost each time");
         return Err(Error::refused(message, None));
     }
-    let repository = world.repository().await?;
-    let backup = Arc::new(opened(&repository, &spec.backup).await?);
-    let engine = connect::engine(url.clone());
-    let live = there(world, name, &url).await?;
-    if is_recovery && let Some(live) = &live {
-        target::end_the_lost(live, &ledger).await?;
+    let unknown = || Error::refused(format!("{name} is no configured database"), "name one of [database.…]");
+    let url = match world.config.database_url(name) {
+        Ok(url) => url.ok_or_else(unknown),
+        Err(error) => Err(error.into()),
+    };
+    let url = if is_exchanging { url.map_err(unfinished)? } else { url? };
+    let (folder, settled) = (folder.to_owned(), !is_exchanging);
+    let mut site = Site { world, spec, url, ledger, folder, meter, progress, stop, settled };
+    match replace(&mut site, name, worker, is_recovery, &stopper).await {
+        Ok(done) => ended(site.ledger, &site.folder, done),
+        Err(error) if site.settled => Err(error),
+        Err(error @ Error::Unfinished(_)) => Err(error),
+        Err(error) => Err(unfinished(error)),
     }
-    ledger.intent(target::step::BEGIN, &Begun { database: name.clone(), worker }).await?;
-    let folder = folder.to_owned();
-    let mut site = Site { repository, backup, url, ledger, folder, meter, progress, stop: stop.clone() };
+}
+
+async fn replace(
+    site: &mut Site<'_>,
+    name: &DatabaseName,
+    worker: Worker,
+    is_recovery: bool,
+    stopper: &Stopper,
+) -> Result<Replaced, Error> {
+    let live = there(site.world, name, &site.url).await?;
+    if is_recovery && let Some(live) = &live {
+        target::end_the_lost(live, &site.ledger).await?;
+    }
+    site.ledger.intent(target::step::BEGIN, &Begun { database: name.clone(), worker }).await?;
     let done = match &live {
-        None => site.fill_nothing(&*engine).await?,
+        None => site.fill_nothing().await?,
         Some(live) => {
-            let _lock = target::lock(live, &mut site.ledger, PATIENCE, &stop, &stopper).await?;
+            let stop = site.stop.clone();
+            let _lock = target::lock(live, &mut site.ledger, PATIENCE, &stop, stopper).await?;
             crash_point::reached("restore in place: the database is locked");
             // In the middle of the exchange nobody can be asked, and it was asked before that.
-            let is_exchanging = [step::FENCE, step::COMMIT].iter().any(|step| site.ledger.has(step, Phase::Intent));
-            if !is_exchanging && !spec.other_identity {
-                refuse_another(&*engine, &site.backup, name, &stop).await?;
+            if site.settled && !site.spec.other_identity {
+                site.refuse_another(name).await?;
             }
             match live {
-                Live::Sqlite(live) => sqlite::replace(&mut site, live, is_recovery).await?,
-                Live::Postgres(live) => postgres::replace(&mut site, live, is_recovery).await?,
+                Live::Sqlite(live) => sqlite::replace(site, live, is_recovery).await?,
+                Live::Postgres(live) => postgres::replace(site, live, is_recovery).await?,
             }
         }
     };
     site.ledger.rely_on_journal();
     site.ledger.done(step::OUTCOME, &done).await.map_err(unfinished)?;
-    ended(site.ledger, &site.folder, done)
+    Ok(done)
 }
 
 /// Removes what was needed and nobody needs any more; best effort, what stays is named.
@@ -240,12 +259,6 @@ fn unfinished(error: impl Into<Error>) -> Error {
     Error::Unfinished(format!("{error}; the same command again, or a worker of the record, goes on"))
 }
 
-async fn opened(repository: &Repository, name: &str) -> Result<StoredBackup, Error> {
-    let (database, id) = choose::key(repository, name).await?;
-    let manifest = repository.manifest(&database, &id).await?;
-    StoredBackup::open(repository, manifest).await
-}
-
 /// The database that is to be replaced, where there is one.
 async fn there(world: &World, name: &DatabaseName, url: &DatabaseUrl) -> Result<Option<Live>, Error> {
     if let DatabaseUrl::Sqlite(path) = url {
@@ -262,45 +275,48 @@ async fn there(world: &World, name: &DatabaseName, url: &DatabaseUrl) -> Result<
     Ok(exists.then_some(live))
 }
 
-/// Another database than the one that was backed up is replaced only where that is said.
-async fn refuse_another(
-    engine: &dyn Engine,
-    backup: &StoredBackup,
-    name: &DatabaseName,
-    stop: &Stop,
-) -> Result<(), Error> {
-    let header = &backup.manifest().header;
-    let as_name = format!("--as {name} says that this database is meant");
-    let found = stop.or(engine.probe()).await.map_err(|error| Error::Refused {
-        message: format!("it cannot be told whether {name} is the database that was backed up: {error}"),
-        hint: Some(as_name.clone()),
-    })?;
-    if found.identity == header.identity {
-        return Ok(());
-    }
-    let message = format!(
-        "backup {} is of {}, and {name} is {}: another database; nothing was touched",
-        backup.name(),
-        header.identity,
-        found.identity
-    );
-    Err(Error::Refused { message, hint: Some(as_name) })
-}
-
-impl Site {
+impl Site<'_> {
     fn begins(&self, step: &str) {
         self.meter.step(step);
         (self.progress)(LoadProgress::Step(step));
     }
 
-    /// Restores into a place beside the database, and proves it.
-    async fn restore_into(&self, engine: &dyn Engine) -> Result<(), Error> {
+    /// The backup. Only asked for where it must be: an exchange that was announced needs no store.
+    async fn backup(&self) -> Result<Arc<StoredBackup>, Error> {
+        let repository = self.world.repository().await?;
+        let (database, id) = choose::key(&repository, &self.spec.backup).await?;
+        let manifest = repository.manifest(&database, &id).await?;
+        Ok(Arc::new(StoredBackup::open(&repository, manifest).await?))
+    }
+
+    /// Another database than the one that was backed up is replaced only where that is said.
+    async fn refuse_another(&self, name: &DatabaseName) -> Result<(), Error> {
+        let backup = self.backup().await?;
+        let taken_of = &backup.manifest().header.identity;
+        let as_name = format!("--as {name} says that this database is meant");
+        let engine = connect::engine(self.url.clone());
+        let found = self.stop.or(engine.probe()).await.map_err(|error| Error::Refused {
+            message: format!("it cannot be told whether {name} is the database that was backed up: {error}"),
+            hint: Some(as_name.clone()),
+        })?;
+        if found.identity == *taken_of {
+            return Ok(());
+        }
+        let (backup, found) = (&self.spec.backup, found.identity);
+        let message =
+            format!("backup {backup} is of {taken_of}, and {name} is {found}: another database; nothing was touched");
+        Err(Error::Refused { message, hint: Some(as_name) })
+    }
+
+    /// Restores into a place beside the database, and proves it; returns how many rows that were.
+    async fn restore_into(&self, engine: &dyn Engine) -> Result<u64, Error> {
         self.begins("restoring beside the database");
+        let (repository, backup) = (self.world.repository().await?, self.backup().await?);
         let options = RestoreOptions::default();
-        let work = restore(&self.repository, self.backup.clone(), engine, &options, self.progress.clone());
+        let work = restore(&repository, backup, engine, &options, self.progress.clone());
         let restored = self.stop.or(work).await?;
         if restored.proven {
-            return Ok(());
+            return Ok(restored.rows);
         }
         let list = restored.defects.join("; ");
         Err(Error::Failed {
@@ -313,16 +329,16 @@ impl Site {
     }
 
     /// There is no database of this name: nothing is replaced, and nobody is in the way.
-    async fn fill_nothing(&self, engine: &dyn Engine) -> Result<Replaced, Error> {
-        self.restore_into(engine).await?;
-        Ok(self.replaced(None, Some(Duration::ZERO)))
+    async fn fill_nothing(&self) -> Result<Replaced, Error> {
+        let rows = self.restore_into(&*connect::engine(self.url.clone())).await?;
+        Ok(self.replaced(rows, None, Some(Duration::ZERO)))
     }
 
-    fn replaced(&self, kept: Option<String>, blocked: Option<Duration>) -> Replaced {
+    fn replaced(&self, rows: u64, kept: Option<String>, blocked: Option<Duration>) -> Replaced {
         Replaced {
-            backup: self.backup.name(),
+            backup: self.spec.backup.clone(),
             into: self.url.to_string(),
-            rows: self.backup.manifest().rows(),
+            rows,
             kept,
             blocked_ms: blocked.map(|time| time.as_millis() as u64),
         }

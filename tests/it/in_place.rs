@@ -30,7 +30,11 @@ fn postgres_shop() -> (Agent, TestDatabase, String) {
     let shop = TestDatabase::new();
     shop.psql("CREATE TABLE item (id serial PRIMARY KEY, name text); INSERT INTO item (name) SELECT 'item ' || i FROM generate_series(1, 500) i");
     shop.psql(&format!("ALTER DATABASE {} SET statement_timeout = '77s'", quoted(shop.name())));
-    let agent = Agent::new().with_config(&format!("[database.shop]\nurl = \"{}\"\n", shop.url()));
+    let config = format!(
+        "[state]\nlease = \"1s\"\n\n[database.shop]\nurl = \"{}\"\nmigrations = {{ runner = \"sql\", directory = \".\" }}\n",
+        shop.url()
+    );
+    let agent = Agent::new().with_config(&config);
     agent.ok(&["backup", "shop"]);
     let dump = pg_dump_text(&shop.url());
     shop.psql("UPDATE item SET name = name || ' broken'; CREATE TABLE stray (x int)");
@@ -180,6 +184,21 @@ fn a_database_that_is_gone_comes_back() {
     assert_eq!(replaced["kept"], Value::Null);
     assert_eq!(dump_differences(&dump, &pg_dump_text(&shop.url())), Vec::<String>::new());
     assert_eq!(beside(&shop), Vec::<String>::new());
+}
+
+#[test]
+fn an_exchange_that_was_announced_is_brought_to_its_end_without_the_store() {
+    let (agent, shop, dump) = postgres_shop();
+    agent.killed_at("restore in place: fenced", &["restore", "shop", "--at", "latest", "--in-place", "--yes"]);
+    std::fs::rename(agent.store_dir(), agent.home().join("away")).unwrap();
+    agent.run_program("migrate-worker", &["run", "--until-idle"]).expect_code(0);
+    assert_eq!(dump_differences(&dump, &pg_dump_text(&shop.url())), Vec::<String>::new());
+    let task = newest(&agent);
+    assert_eq!((task["state"].as_str(), task["rows"].as_u64()), (Some("succeeded"), Some(500)), "{task:#}");
+    for kept in beside(&shop) {
+        assert!(kept.contains("__replaced_"), "{kept}");
+        on_server(&format!("DROP DATABASE {}", quoted(&kept)));
+    }
 }
 
 #[test]

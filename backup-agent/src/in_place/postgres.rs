@@ -21,17 +21,25 @@ struct Fenced {
 struct Beside {
     /// Its name until it is swapped in.
     place: String,
-    /// Its OID, once it is proven.
-    oid: Option<u32>,
+    /// Once it is proven.
+    proven: Option<Proven>,
+}
+
+/// What is known of a restored database that equals the backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Proven {
+    oid: u32,
+    rows: u64,
 }
 
 /// Restores the backup beside the database and exchanges them; goes on where a lost worker stopped.
-pub(super) async fn replace(site: &mut Site, live: &PostgresLive, is_recovery: bool) -> Result<Replaced, Error> {
+pub(super) async fn replace(site: &mut Site<'_>, live: &PostgresLive, is_recovery: bool) -> Result<Replaced, Error> {
     if is_recovery && let Some(done) = resumed(site, live).await? {
         return Ok(done);
     }
+    site.settled = true;
     let place = PostgresLive::scratch_name(&public(site), "__res_")?;
-    site.ledger.intent(step::RESTORE, &Beside { place: place.clone(), oid: None }).await?;
+    site.ledger.intent(step::RESTORE, &Beside { place: place.clone(), proven: None }).await?;
     let (beside, plan) = match prepared(site, live, &place).await {
         Ok(prepared) => prepared,
         Err(error) => return Err(without(live, &place, error).await),
@@ -41,7 +49,7 @@ pub(super) async fn replace(site: &mut Site, live: &PostgresLive, is_recovery: b
 }
 
 /// Everything up to the announcement of the fence.
-async fn prepared(site: &mut Site, live: &PostgresLive, place: &str) -> Result<(Beside, FencePlan), Error> {
+async fn prepared(site: &mut Site<'_>, live: &PostgresLive, place: &str) -> Result<(Beside, FencePlan), Error> {
     let beside = restored(site, live, place).await?;
     site.ledger.done(step::RESTORE, &beside).await?;
     // Whoever was taken for lost meanwhile must not fence anything any more.
@@ -51,18 +59,18 @@ async fn prepared(site: &mut Site, live: &PostgresLive, place: &str) -> Result<(
     Ok((beside, plan))
 }
 
-fn public(site: &Site) -> String {
+fn public(site: &Site<'_>) -> String {
     match &site.url {
         DatabaseUrl::Postgres(url) => url.database.clone(),
         DatabaseUrl::Sqlite(path) => path.display().to_string(),
     }
 }
 
-async fn restored(site: &Site, live: &PostgresLive, place: &str) -> Result<Beside, Error> {
+async fn restored(site: &Site<'_>, live: &PostgresLive, place: &str) -> Result<Beside, Error> {
     let url = live.admin_url().with_database(place);
-    site.restore_into(&*connect::engine(DatabaseUrl::Postgres(url.clone()))).await?;
+    let rows = site.restore_into(&*connect::engine(DatabaseUrl::Postgres(url.clone()))).await?;
     let oid = PostgresLive::new(url, live.admin_url().clone()).oid().await?;
-    Ok(Beside { place: place.to_owned(), oid: Some(oid) })
+    Ok(Beside { place: place.to_owned(), proven: Some(Proven { oid, rows }) })
 }
 
 /// An error, after what was restored was dropped again; where somebody else has the task, it is theirs.
@@ -77,8 +85,15 @@ async fn without(live: &PostgresLive, place: &str, error: Error) -> Error {
 }
 
 /// Fences the database and gives its name to the restored one. A fence that cannot be put up leaves it untouched.
-async fn exchange(site: &mut Site, live: &PostgresLive, plan: &FencePlan, beside: &Beside) -> Result<Replaced, Error> {
-    let Some(oid) = beside.oid else { return Err(Error::Damaged("the restored database has no OID".into())) };
+async fn exchange(
+    site: &mut Site<'_>,
+    live: &PostgresLive,
+    plan: &FencePlan,
+    beside: &Beside,
+) -> Result<Replaced, Error> {
+    let Some(Proven { oid, rows }) = beside.proven else {
+        return Err(Error::Damaged("the journal does not say that the restored database was proven".into()));
+    };
     site.begins("exchanging the databases");
     let begun = Instant::now();
     if let Err(error) = site.insist(|| Box::pin(live.fence(plan))).await {
@@ -89,24 +104,31 @@ async fn exchange(site: &mut Site, live: &PostgresLive, plan: &FencePlan, beside
     let swap = live.plan_swap(plan, oid, Exchange::Replaced);
     site.ledger.intent(step::SWAP, &swap).await.map_err(unfinished)?;
     swapped(site, live, &swap).await?;
-    Ok(site.replaced(Some(swap.failed), Some(begun.elapsed())))
+    Ok(site.replaced(rows, Some(swap.failed), Some(begun.elapsed())))
 }
 
-async fn swapped(site: &mut Site, live: &PostgresLive, swap: &SwapPlan) -> Result<(), Error> {
+async fn swapped(site: &mut Site<'_>, live: &PostgresLive, swap: &SwapPlan) -> Result<(), Error> {
     let done = site.insist(|| Box::pin(live.swap(swap))).await;
     tell(done.map_err(unfinished)?);
     site.ledger.done(step::SWAP, swap).await.map_err(unfinished)
 }
 
 /// Takes the fence away again before anything was exchanged, and drops what was restored.
-async fn opened_again(site: &mut Site, live: &PostgresLive, plan: &FencePlan, beside: &Beside, error: Error) -> Error {
+async fn opened_again(
+    site: &mut Site<'_>,
+    live: &PostgresLive,
+    plan: &FencePlan,
+    beside: &Beside,
+    error: Error,
+) -> Error {
     if let Err(second) = unfenced(site, live, plan).await {
         return unfinished(Error::failed(format!("{error}; and the fence could not be taken away: {second}")));
     }
+    site.settled = true;
     without(live, &beside.place, error).await
 }
 
-async fn unfenced(site: &mut Site, live: &PostgresLive, plan: &FencePlan) -> Result<(), Error> {
+async fn unfenced(site: &mut Site<'_>, live: &PostgresLive, plan: &FencePlan) -> Result<(), Error> {
     site.ledger.intent(step::UNFENCE, &Fenced { plan: plan.clone() }).await?;
     tell(site.insist(|| Box::pin(live.unfence(plan))).await?);
     site.ledger.done(step::UNFENCE, &Fenced { plan: plan.clone() }).await
@@ -121,7 +143,7 @@ fn tell(unfenced: Unfenced) {
 
 /// Looks how far a lost worker came. An exchange that was announced is brought to its end, since what was restored is
 /// proven; everything else of it is removed, and the restore begins anew.
-async fn resumed(site: &mut Site, live: &PostgresLive) -> Result<Option<Replaced>, Error> {
+async fn resumed(site: &mut Site<'_>, live: &PostgresLive) -> Result<Option<Replaced>, Error> {
     let fence = site.ledger.find::<Fenced>(step::FENCE, Phase::Intent)?;
     let beside = site.ledger.find::<Beside>(step::RESTORE, Phase::Done)?;
     let swap = site.ledger.find::<SwapPlan>(step::SWAP, Phase::Intent)?;
@@ -136,9 +158,12 @@ async fn resumed(site: &mut Site, live: &PostgresLive) -> Result<Option<Replaced
                 if let Some(swap) = &swap {
                     swapped(site, live, swap).await?;
                 }
-                return Ok(Some(site.replaced(Some(failed), None)));
+                let rows = beside.and_then(|beside| beside.proven).map_or(0, |proven| proven.rows);
+                return Ok(Some(site.replaced(rows, Some(failed), None)));
             }
             FenceState::Elsewhere { .. } | FenceState::Gone => {
+                // Somebody has taken it in hand: trying again changes nothing.
+                site.settled = true;
                 return Err(Error::failed(format!(
                     "its worker was lost, and the database (OID {}) is not where it was left: {state}",
                     plan.oid
@@ -158,14 +183,14 @@ async fn resumed(site: &mut Site, live: &PostgresLive) -> Result<Option<Replaced
     Ok(None)
 }
 
-async fn is_still_there(site: &Site, live: &PostgresLive, beside: &Beside) -> Result<bool, Error> {
-    let Some(oid) = beside.oid else { return Ok(false) };
+async fn is_still_there(site: &Site<'_>, live: &PostgresLive, beside: &Beside) -> Result<bool, Error> {
+    let Some(Proven { oid, .. }) = beside.proven else { return Ok(false) };
     let name = site.insist(|| Box::pin(live.name_of(oid))).await.map_err(unfinished)?;
     Ok(name.as_ref() == Some(&beside.place))
 }
 
 /// Drops everything that earlier tries restored.
-async fn remove_copies(site: &Site, live: &PostgresLive) -> Result<(), Error> {
+async fn remove_copies(site: &Site<'_>, live: &PostgresLive) -> Result<(), Error> {
     let mut places = Vec::new();
     for note in site.ledger.notes().iter().filter(|note| note.step == step::RESTORE && note.phase == Phase::Intent) {
         places.push(read::<Beside>(note)?.place);

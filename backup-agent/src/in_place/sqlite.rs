@@ -20,16 +20,18 @@ struct Copy {
 }
 
 /// Restores the backup into a file and makes it the database; looks first where a lost worker announced the commit.
-pub(super) async fn replace(site: &mut Site, live: &SqliteLive, is_recovery: bool) -> Result<Replaced, Error> {
+pub(super) async fn replace(site: &mut Site<'_>, live: &SqliteLive, is_recovery: bool) -> Result<Replaced, Error> {
     if is_recovery {
         if let Some(Copy { kept }) = site.ledger.find(step::COMMIT, Phase::Intent)?
             && is_the_backup(site, live).await?
         {
-            return Ok(site.replaced(Some(kept.display().to_string()), None));
+            let rows = site.backup().await?.manifest().rows();
+            return Ok(site.replaced(rows, Some(kept.display().to_string()), None));
         }
+        site.settled = true;
         clear_copies(site)?;
     }
-    let file = restored(site, live).await?;
+    let (file, rows) = restored(site, live).await?;
     site.begins("exchanging the content");
     let kept = kept_path(site, live)?;
     site.ledger.intent(step::KEEP, &Copy { kept: kept.clone() }).await?;
@@ -51,10 +53,10 @@ pub(super) async fn replace(site: &mut Site, live: &SqliteLive, is_recovery: boo
         },
     };
     site.ledger.done(step::COMMIT, &Copy { kept: kept.clone() }).await.map_err(unfinished)?;
-    Ok(site.replaced(Some(kept.display().to_string()), blocked))
+    Ok(site.replaced(rows, Some(kept.display().to_string()), blocked))
 }
 
-async fn restored(site: &mut Site, live: &SqliteLive) -> Result<PathBuf, Error> {
+async fn restored(site: &mut Site<'_>, live: &SqliteLive) -> Result<(PathBuf, u64), Error> {
     let folder = site.folder.join("restored");
     let wrong = |error| Error::failed(format!("{} cannot be made: {error}", folder.display()));
     match std::fs::remove_dir_all(&folder) {
@@ -63,14 +65,14 @@ async fn restored(site: &mut Site, live: &SqliteLive) -> Result<PathBuf, Error> 
     }
     let file = folder.join(live.path().file_name().unwrap_or_default());
     site.ledger.intent(step::RESTORE, &serde_json::json!({"place": "beside the journal"})).await?;
-    site.restore_into(&*connect::engine(DatabaseUrl::Sqlite(file.clone()))).await?;
-    site.ledger.done(step::RESTORE, &serde_json::json!({"rows": site.backup.manifest().rows()})).await?;
-    Ok(file)
+    let rows = site.restore_into(&*connect::engine(DatabaseUrl::Sqlite(file.clone()))).await?;
+    site.ledger.done(step::RESTORE, &serde_json::json!({"rows": rows})).await?;
+    Ok((file, rows))
 }
 
 /// Removes copies of tries that never came to their commit: the database is still what they hold. One of a try that did
 /// may be all that is left of it; it stays, and is named.
-fn clear_copies(site: &Site) -> Result<(), Error> {
+fn clear_copies(site: &Site<'_>) -> Result<(), Error> {
     let paths = |step: &str| -> Result<Vec<PathBuf>, Error> {
         let notes = site.ledger.notes().iter().filter(|note| note.step == step && note.phase == Phase::Intent);
         notes.map(|note| read::<Copy>(note).map(|copy| copy.kept)).collect()
@@ -87,7 +89,7 @@ fn clear_copies(site: &Site) -> Result<(), Error> {
 }
 
 /// Beside the database, a new one for every try: what an earlier one kept may be all that is left of it.
-fn kept_path(site: &Site, live: &SqliteLive) -> Result<PathBuf, Error> {
+fn kept_path(site: &Site<'_>, live: &SqliteLive) -> Result<PathBuf, Error> {
     let job = site.ledger.job().to_string();
     let short = &job[job.len() - 8..];
     let mut name = live.path().file_name().unwrap_or_default().to_owned();
@@ -127,9 +129,10 @@ fn as_it_was(error: EngineError) -> Error {
 }
 
 /// Whether the database holds what the backup does.
-async fn is_the_backup(site: &Site, live: &SqliteLive) -> Result<bool, Error> {
+async fn is_the_backup(site: &Site<'_>, live: &SqliteLive) -> Result<bool, Error> {
+    let backup = site.backup().await?;
     let engine = connect::engine(DatabaseUrl::Sqlite(live.path().to_owned()));
-    let found = engine.fingerprint(&*site.backup, 2).await?;
-    let differences = prove(site.backup.fingerprint(), &found)?;
+    let found = engine.fingerprint(&*backup, 2).await?;
+    let differences = prove(backup.fingerprint(), &found)?;
     Ok(differences.iter().all(|difference| difference.kind == DifferenceKind::Recomputed))
 }

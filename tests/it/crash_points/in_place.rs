@@ -13,7 +13,9 @@ use tests::store_files::StoreFiles;
 const ARGUMENTS: [&str; 8] = ["restore", "shop", "--at", "latest", "--in-place", "--as", "shop", "--yes"];
 
 fn config(url: &str) -> String {
-    format!("[state]\nlease = \"1s\"\n\n[database.shop]\nurl = \"{url}\"\n")
+    format!(
+        "[state]\nlease = \"1s\"\n\n[database.shop]\nurl = \"{url}\"\nmigrations = {{ runner = \"sql\", directory = \".\" }}\n"
+    )
 }
 
 /// Kills the command at every `every`-th of its points and judges each corpse: `is_whole` says whether the database is as it was or as the
@@ -26,13 +28,13 @@ fn killed_everywhere(
 ) -> BTreeSet<String> {
     // Points of the store and of the record are hit by tests of their own.
     let elsewhere = |label: &str| ["store:", "task log:", "mark:"].iter().any(|room| label.starts_with(room));
-    let (seen, turn) = (Cell::new(0), Cell::new(0));
+    let (seen, turn, by_worker) = (Cell::new(0), Cell::new(0), Cell::new(0));
     let chosen = |label: &str| {
         seen.set(seen.get() + 1);
         !elsewhere(label) && seen.get() % every == 0
     };
     let scenario = Scenario { world, arguments: &ARGUMENTS, chosen: &chosen };
-    scenario.kill_everywhere(&|Killed { agent, place }| {
+    let killed_at = scenario.kill_everywhere(&|Killed { agent, place }| {
         is_whole(&agent, &place);
         turn.set(turn.get() + 1);
         let restores = || {
@@ -41,8 +43,11 @@ fn killed_everywhere(
             all.filter(|task| task["kind"] == "restore").map(|task| task["state"].clone()).collect::<Vec<_>>()
         };
         // A worker of the record or the same command, in turns; where the record knows nothing yet, the command.
-        if turn.get() % 2 == 0 && restores() == ["running"] {
+        // One whose worker is gone is told as of unknown state.
+        let is_open = restores().first().is_some_and(|state| state == "unknown");
+        if turn.get() % 2 == 0 && is_open {
             agent.run_program("migrate-worker", &["run", "--until-idle"]).expect_code(0);
+            by_worker.set(by_worker.get() + 1);
         } else {
             agent.ok(&ARGUMENTS);
         }
@@ -54,7 +59,9 @@ fn killed_everywhere(
             let left: Vec<_> = left.into_iter().flatten().map(|entry| entry.unwrap().file_name()).collect();
             assert!(left.is_empty(), "{place}: left in {folder}: {left:?}");
         }
-    })
+    });
+    assert!(by_worker.get() > 1 && by_worker.get() < turn.get(), "{} of {}", by_worker.get(), turn.get());
+    killed_at
 }
 
 #[test]
