@@ -1,6 +1,6 @@
 //! Compression of one chunk into one member. Both formats allow members to be concatenated (RFC 1952, RFC 8878).
 //!
-//! Chunks lie in memory as a whole, which is what libdeflate is made for: it compresses and unpacks them in half the time
+//! Chunks lie in memory as a whole, which is what libdeflate is made for: it compresses and unpacks them in less time than
 //! a stream takes. What is not one plain member of the stated length is left to flate2, which reads any gzip there is.
 
 use flate2::bufread::MultiGzDecoder;

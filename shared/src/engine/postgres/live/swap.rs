@@ -15,10 +15,12 @@ const POINTS: Points = Points { ended: "swap: sessions ended", done: "swap: name
 
 impl PostgresLive {
     /// Gives the restored database the public name, in one transaction of three renames; the original stays, closed,
-    /// as `<db>__failed_<8 hex>` or `<db>__replaced_<8 hex>` with a comment that says what it is. Then the placeholder is dropped.
+    /// as `<db>__failed_<8 hex>` or `<db>__replaced_<8 hex>` with a comment that says what it is. Then the placeholder is
+    /// dropped.
     ///
-    /// The restored database bears a name from [`PostgresLive::scratch_name`]. Settings, grants and comment of the restored database must be right beforehand: they stay with it. Refuses where
-    /// an OID is not where the plan expects it. Can be repeated; an error leaves the original fenced.
+    /// The restored database bears a name from [`PostgresLive::scratch_name`]. Its settings, grants and comment must be
+    /// right beforehand: they stay with it. Refuses where an OID is not where the plan expects it. Can be repeated; an
+    /// error leaves the original fenced.
     pub async fn swap(&self, plan: &SwapPlan) -> Result<Unfenced, EngineError> {
         match self.swap_once(plan).await {
             Err(error) if connection_lost(&error) => self.swap_once(plan).await,
