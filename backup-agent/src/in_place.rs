@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use shared::connect;
 use shared::crash_point;
 use shared::engine::{Engine, EngineError, LoadProgress, Progress};
-use shared::model::{Class, DatabaseName, DatabaseUrl, Phase, TaskReport};
+use shared::model::{DatabaseName, DatabaseUrl, Phase, TaskReport};
 use shared::task_log::{TaskLogError, Worker};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,9 +31,6 @@ use std::time::Duration;
 
 /// How long locks of others are waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long a server that does not answer is waited for, once the exchange was announced.
-const SERVER_AWAY: Duration = Duration::from_secs(300);
 
 /// How often a task whose worker was lost is begun anew.
 const MAX_BEGINNINGS: usize = 5;
@@ -150,7 +147,7 @@ struct Site<'a> {
 /// be, in the middle of the exchange. After any other it is as it was, and nothing of the restore is left.
 pub async fn run(task: Task<'_>) -> Result<Replaced, Error> {
     let (spool, job) = (task.world.config.spool(), task.held.lease.job_id);
-    let folder = spool.join("jobs").join(job.to_string());
+    let folder = journal::folder_of(&spool, &job);
     match begin(task, &folder).await {
         Err(error) if !is_gone_on_with(&error) => {
             clear(&folder);
@@ -344,20 +341,11 @@ impl Site<'_> {
         }
     }
 
-    /// Does what must be done in the end: a server that is away, restarting for instance, is waited for.
+    /// Does what must be done in the end; see [`target::insist`].
     async fn insist<'a, T>(
         &self,
         work: impl Fn() -> BoxFuture<'a, Result<T, EngineError>> + Send,
     ) -> Result<T, EngineError> {
-        let begun = std::time::Instant::now();
-        loop {
-            match work().await {
-                Err(error) if error.class() == Class::Transient && begun.elapsed() < SERVER_AWAY => {
-                    tracing::info!(%error, "the server is waited for");
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                }
-                done => return done,
-            }
-        }
+        target::insist(&*self.world.clock, target::SERVER_AWAY, work).await
     }
 }

@@ -96,6 +96,11 @@ fn gone(removed: io::Result<()>) -> io::Result<()> {
     }
 }
 
+/// The folder in `spool` for everything else a task makes besides databases.
+pub fn folder_of(spool: &Path, job: &JobId) -> PathBuf {
+    spool.join("jobs").join(job.to_string())
+}
+
 /// The tasks that have a journal in `spool`.
 pub fn open_jobs(spool: &Path) -> io::Result<Vec<JobId>> {
     let entries = match fs::read_dir(spool.join(FOLDER)) {

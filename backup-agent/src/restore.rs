@@ -276,6 +276,14 @@ pub fn prove(expected: &Fingerprint, found: &Fingerprint) -> Result<Vec<Differen
     Ok(expected.differences(found))
 }
 
+/// Reads a database anew: what differs only because it was recomputed, where it holds the backup; none where it does not.
+pub async fn held_by(backup: &StoredBackup, engine: &dyn Engine) -> Result<Option<Vec<Difference>>, Error> {
+    let found = engine.fingerprint(backup, 2).await?;
+    let differences = prove(backup.fingerprint(), &found)?;
+    let is_held = differences.iter().all(|difference| difference.kind == DifferenceKind::Recomputed);
+    Ok(is_held.then_some(differences))
+}
+
 /// Marks the backup if all of it was restored; returns why it could not be marked. A restore that is done must not fail
 /// because a store is read-only.
 async fn note(

@@ -7,12 +7,14 @@
 use crate::error::Error;
 use crate::journal::ledger::Ledger;
 use crate::stop::{Stop, StopReason, Stopper};
+use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use shared::clock::Clock;
 use shared::config::Config;
 use shared::crash_point;
 use shared::engine::EngineError;
-use shared::engine::postgres::{LockHolder, PostgresLive, PostgresLock};
+use shared::engine::postgres::{LockHolder, PostgresLive, PostgresLock, Unfenced};
 use shared::engine::sqlite::live::{SqliteLive, SqliteLock};
 use shared::model::{Class, DatabaseName, DatabaseUrl, Phase, StepNote};
 use shared::task_log::Worker;
@@ -32,6 +34,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a server that has restarted may take until the lock can be taken again.
 const TAKE_AGAIN: Duration = Duration::from_secs(60);
+
+/// How long a server that does not answer is waited for, once a database was changed or its exchange announced.
+pub const SERVER_AWAY: Duration = Duration::from_secs(300);
 
 /// A database that is to be changed.
 pub enum Live {
@@ -180,6 +185,31 @@ async fn taken_again(live: &PostgresLive) -> Option<PostgresLock> {
         }
     }
     None
+}
+
+/// Does what must be done in the end: a server that is away, restarting for instance, is waited for.
+pub async fn insist<'a, T>(
+    clock: &dyn Clock,
+    patience: Duration,
+    work: impl Fn() -> BoxFuture<'a, Result<T, EngineError>> + Send,
+) -> Result<T, EngineError> {
+    let begun = Instant::now();
+    loop {
+        match work().await {
+            Err(error) if error.class() == Class::Transient && begun.elapsed() < patience => {
+                tracing::info!(%error, "the server is waited for");
+                clock.sleep(Duration::from_millis(500)).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Tells what could not be cleared away; nothing depends on it.
+pub fn tell(unfenced: Unfenced) {
+    for warning in unfenced.warnings {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// Drops a copy on `server` and what an unfinished restore of it made; one that is not there is fine. `name` must be one

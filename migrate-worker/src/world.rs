@@ -62,7 +62,7 @@ impl World {
 
     /// The folder of this machine for everything a task makes besides databases.
     pub fn folder(&self, job: &shared::model::JobId) -> PathBuf {
-        self.config.spool().join("jobs").join(job.to_string())
+        backup_agent::journal::folder_of(&self.config.spool(), job)
     }
 }
 

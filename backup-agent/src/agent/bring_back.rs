@@ -6,13 +6,13 @@ use crate::choose;
 use crate::error::Error;
 use crate::record::{TaskMeter, of_restore};
 use crate::repository::StoredBackup;
-use crate::restore::{RestoreOptions, Restored, plan, prove, restore};
+use crate::restore::{RestoreOptions, Restored, held_by, plan, restore};
 use crate::stop::Stop;
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use shared::engine::{DumpSource, Engine};
-use shared::model::{Class, DatabaseName, DifferenceKind, NewTask, TaskReport, parse_at};
+use shared::engine::Engine;
+use shared::model::{Class, DatabaseName, NewTask, TaskReport, parse_at};
 use std::sync::Arc;
 
 /// What a task of kind restore asks for. Never an address or a path.
@@ -75,11 +75,7 @@ pub(super) async fn bring_back(
 
 /// The restore as it was finished before, where the target shows exactly the backup.
 async fn found_there(backup: &Arc<StoredBackup>, target: &dyn Engine) -> Option<Restored> {
-    let found = target.fingerprint(&**backup, 2).await.ok()?;
-    let differences = prove(backup.fingerprint(), &found).ok()?;
-    if differences.iter().any(|difference| difference.kind != DifferenceKind::Recomputed) {
-        return None;
-    }
+    let differences = held_by(backup, target).await.ok()??;
     let plan = plan(backup, target, &RestoreOptions::default()).ok()?;
     Some(Restored {
         backup: plan.backup,

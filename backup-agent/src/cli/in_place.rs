@@ -1,6 +1,7 @@
 //! `backup-agent restore --in-place`
 
 use super::progress::Meter;
+use super::recorded::busy;
 use super::{Done, Failure, Global, put_line, text};
 use crate::agent::{self, Job, StoreSource, World};
 use crate::choose::Chosen;
@@ -12,7 +13,7 @@ use crate::stop::{self, StopReason};
 use shared::clock;
 use shared::connect;
 use shared::model::{DatabaseName, NewTask, TaskKind};
-use shared::task_log::{Claimed, TaskLog, TaskLogError, Wanted, Worker};
+use shared::task_log::{Claimed, TaskLog, Wanted, Worker};
 use std::io::{BufRead, IsTerminal, Write};
 use std::sync::Arc;
 
@@ -169,16 +170,5 @@ impl Here<'_> {
             say!("warning: the end of this could not be recorded: {error}");
         }
         result
-    }
-}
-
-/// Somebody else has the database: nothing was touched.
-fn busy(error: TaskLogError) -> Error {
-    match &error {
-        TaskLogError::Busy { .. } => Error::refused(
-            error.to_string(),
-            "wait for it: backup-agent history tells how far it is; nothing was touched",
-        ),
-        _ => error.into(),
     }
 }

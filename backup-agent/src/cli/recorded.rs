@@ -11,6 +11,20 @@ use shared::model::{DatabaseName, NewTask, TaskKind, TaskReport, TaskState};
 use shared::task_log::{Claimed, TaskLog, TaskLogError, Worker};
 use std::sync::Arc;
 
+/// An error of the record; where somebody else works on the database, with what to do.
+pub(super) fn busy(error: TaskLogError) -> Error {
+    let hint = match &error {
+        TaskLogError::Busy { job, state: TaskState::Stuck, .. } => {
+            format!("migrate-worker resolve {job}; nothing was touched")
+        }
+        TaskLogError::Busy { .. } => {
+            "wait for it: backup-agent history tells how far it is; nothing was touched".to_owned()
+        }
+        _ => return error.into(),
+    };
+    Error::Refused { message: error.to_string(), hint: Some(hint) }
+}
+
 /// A command's work as the record sees it.
 pub(super) struct Recorded {
     record: Option<(Arc<dyn TaskLog>, Claimed)>,
@@ -48,17 +62,7 @@ impl Recorded {
                 recorded._alive = Some(KeptAlive::begin(lease, clock, None, meter, recorded.stopper.clone()));
                 recorded.record = Some((log, claimed));
             }
-            Err(TaskLogError::Busy { target, job, kind, state: TaskState::Stuck }) => {
-                let message = TaskLogError::Busy { target, job, kind, state: TaskState::Stuck }.to_string();
-                let hint = format!("migrate-worker resolve {job}; nothing was touched");
-                return Err(Error::Refused { message, hint: Some(hint) });
-            }
-            Err(error @ TaskLogError::Busy { .. }) => {
-                return Err(Error::refused(
-                    error.to_string(),
-                    "wait for it: backup-agent history tells how far it is; nothing was touched",
-                ));
-            }
+            Err(error @ TaskLogError::Busy { .. }) => return Err(busy(error)),
             Err(error) => say!("warning: this is not recorded: {error}"),
         }
         Ok(recorded)

@@ -2,11 +2,11 @@
 
 use super::{Replaced, Site, is_gone_on_with, step, unfinished};
 use crate::error::Error;
-use crate::target::{drop_copy, read};
+use crate::target::{drop_copy, read, tell};
 use serde::{Deserialize, Serialize};
 use shared::connect;
 use shared::crash_point;
-use shared::engine::postgres::{Exchange, FencePlan, FenceState, PostgresLive, SwapPlan, Unfenced};
+use shared::engine::postgres::{Exchange, FencePlan, FenceState, PostgresLive, SwapPlan};
 use shared::model::{DatabaseUrl, Phase};
 use std::time::Instant;
 
@@ -132,13 +132,6 @@ async fn unfenced(site: &mut Site<'_>, live: &PostgresLive, plan: &FencePlan) ->
     site.ledger.intent(step::UNFENCE, &Fenced { plan: plan.clone() }).await?;
     tell(site.insist(|| Box::pin(live.unfence(plan))).await?);
     site.ledger.done(step::UNFENCE, &Fenced { plan: plan.clone() }).await
-}
-
-/// Tells what could not be cleared away; nothing depends on it.
-fn tell(unfenced: Unfenced) {
-    for warning in unfenced.warnings {
-        tracing::warn!("{warning}");
-    }
 }
 
 /// Looks how far a lost worker came. An exchange that was announced is brought to its end, since what was restored is

@@ -2,14 +2,14 @@
 
 use super::{PATIENCE, Replaced, Site, step, unfinished};
 use crate::error::Error;
-use crate::restore::prove;
+use crate::restore::held_by;
 use crate::target::read;
 use serde::{Deserialize, Serialize};
 use shared::connect;
 use shared::crash_point;
+use shared::engine::EngineError;
 use shared::engine::sqlite::live::SqliteLive;
-use shared::engine::{DumpSource, EngineError};
-use shared::model::{DatabaseUrl, DifferenceKind, Phase};
+use shared::model::{DatabaseUrl, Phase};
 use std::path::{Path, PathBuf};
 
 /// The copy of what is replaced: about to be made, or made when the commit is announced.
@@ -132,7 +132,5 @@ fn as_it_was(error: EngineError) -> Error {
 async fn is_the_backup(site: &Site<'_>, live: &SqliteLive) -> Result<bool, Error> {
     let backup = site.backup().await?;
     let engine = connect::engine(DatabaseUrl::Sqlite(live.path().to_owned()));
-    let found = engine.fingerprint(&*backup, 2).await?;
-    let differences = prove(backup.fingerprint(), &found)?;
-    Ok(differences.iter().all(|difference| difference.kind == DifferenceKind::Recomputed))
+    Ok(held_by(&backup, &*engine).await?.is_some())
 }

@@ -17,10 +17,11 @@ use super::steps::{self, Checked, Kept, judge, keep_here, open_backup, run_tool,
 use super::{Site, Success};
 use crate::Error;
 use crate::world::World;
+use backup_agent::target::tell;
 use serde::{Deserialize, Serialize};
 use shared::crash_point;
 use shared::engine::DumpSource;
-use shared::engine::postgres::{FencePlan, PostgresEngine, PostgresLive, Unfenced};
+use shared::engine::postgres::{FencePlan, PostgresEngine, PostgresLive};
 use shared::model::{DatabaseName, DatabaseUrl, Phase, StepNote};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -170,13 +171,6 @@ async fn unfence(site: &mut Site, live: &PostgresLive, plan: &FencePlan, why: &U
     site.ledger.intent(step::UNFENCE, why).await?;
     tell(way_back::insist(site, || Box::pin(live.unfence(plan))).await?);
     Ok(site.ledger.done(step::UNFENCE, why).await?)
-}
-
-/// Tells what could not be cleared away; nothing depends on it.
-fn tell(unfenced: Unfenced) {
-    for warning in unfenced.warnings {
-        tracing::warn!("{warning}");
-    }
 }
 
 /// Runs the tool, then ends everything behind the fence. The answer of the tool is judged; a fence that somebody got

@@ -10,13 +10,14 @@ use crate::world::World;
 use backup_agent::journal::ledger::Ledger;
 use backup_agent::record::TaskMeter;
 use backup_agent::stop::{Stop, Stopper};
+use backup_agent::target;
 use futures_util::future::BoxFuture;
 use shared::engine::{DumpSource, Engine, EngineError, LoadProgress, Progress};
-use shared::model::{Class, DatabaseName, DatabaseUrl, Fingerprint, Phase};
+use shared::model::{DatabaseName, DatabaseUrl, Fingerprint, Phase};
 use shared::task_log::Worker;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use backup_agent::target::Live;
 
@@ -64,22 +65,13 @@ impl Site {
         self.story.begins(step);
     }
 
-    /// Does what must be done in the end: a server that is away, restarting for instance, is waited for.
+    /// Does what must be done in the end; see [`target::insist`].
     pub async fn insist<'a, T>(
         &self,
         patience: Duration,
         work: impl Fn() -> BoxFuture<'a, Result<T, EngineError>> + Send,
     ) -> Result<T, Halt> {
-        let begun = Instant::now();
-        loop {
-            match work().await {
-                Err(error) if error.class() == Class::Transient && begun.elapsed() < patience => {
-                    tracing::info!(%error, "the server is waited for");
-                    self.world.clock.sleep(Duration::from_millis(500)).await;
-                }
-                done => return done.map_err(|error| Error::from(error).into()),
-            }
-        }
+        Ok(target::insist(&*self.world.clock, patience, work).await?)
     }
 
     /// Hears of the bytes a restore loads.

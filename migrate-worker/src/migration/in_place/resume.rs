@@ -1,13 +1,14 @@
 //! A PostgreSQL database's task whose worker was lost: the OIDs say how far it came.
 
-use super::way_back::{SERVER_AWAY, cut_off_again, insist, swapped, way_back};
-use super::{Fenced, Unfencing, commit, tell, verify};
+use super::way_back::{cut_off_again, insist, swapped, way_back};
+use super::{Fenced, Unfencing, commit, verify};
 use crate::Error;
 use crate::migration::facts::{Applying, BackedUp, Rehearsed, Scratch, heads, step};
 use crate::migration::halt::{Halt, Reason};
 use crate::migration::recover::Left;
 use crate::migration::steps::{self, open_backup};
 use crate::migration::{Site, Success};
+use backup_agent::target::{SERVER_AWAY, tell};
 use shared::crash_point;
 use shared::engine::postgres::{Exchange, FencePlan, FenceState, PostgresLive, SwapPlan};
 use shared::model::Phase;

@@ -1,11 +1,12 @@
 //! Back to what was: nothing to load where nothing changed; else the backup restored, proven, and swapped in.
 
-use super::{Unfencing, cut_off, fenced_engine, is_broken, tell, unfence};
+use super::{Unfencing, cut_off, fenced_engine, is_broken, unfence};
 use crate::migration::facts::{Scratch, step};
 use crate::migration::halt::{Halt, Reason};
 use crate::migration::site::Site;
 use crate::migration::steps::{Kept, drop_copy};
 use backup_agent::restore::{RestoreOptions, Restored as Done, prove, restore};
+use backup_agent::target::{SERVER_AWAY, tell};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use shared::connect;
@@ -13,10 +14,7 @@ use shared::crash_point;
 use shared::engine::postgres::{Exchange, FencePlan, PostgresLive, SwapPlan};
 use shared::engine::{DumpSource, Engine, EngineError};
 use shared::model::{DatabaseUrl, Difference, DifferenceKind};
-use std::time::{Duration, Instant};
-
-/// How long a server that does not answer is waited for, once the database was changed.
-pub const SERVER_AWAY: Duration = Duration::from_secs(300);
+use std::time::Instant;
 
 /// How often the backup is brought back before a person is needed.
 const RESTORE_TRIES: usize = 3;
