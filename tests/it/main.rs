@@ -6,6 +6,7 @@ mod agent_run;
 mod bad_input;
 mod canaries;
 mod config_check;
+
 mod crash_matrix;
 mod crash_points;
 mod damage;
@@ -23,6 +24,7 @@ mod notify;
 mod nth_call;
 mod open_restore;
 mod ops_files;
+mod ordinary_roles;
 mod postgres_engine;
 mod postgres_live;
 mod proof;

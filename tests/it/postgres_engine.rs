@@ -302,7 +302,7 @@ async fn what_cannot_be_created_is_named_and_all_rows_are_in() {
         "FK CONSTRAINT odd orphan orphan_parent postgres: rows of the backup violate it",
         "CHECK once_allowed_check of odd.once_allowed: rows of the backup violate it",
         "CHECK is_short of odd.short_text: rows of the backup violate it",
-        "INDEX odd duplicates_key postgres: could not be created",
+        "INDEX odd duplicates_key postgres: could not create unique index",
         "REFRESH MATERIALIZED VIEW odd.not_again",
     ] {
         assert!(lines.iter().any(|line| line.starts_with(said)), "{said}: {lines:#?}");

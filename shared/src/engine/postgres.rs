@@ -6,6 +6,7 @@ mod blank;
 mod catalog;
 mod dump;
 mod facts;
+mod forced;
 mod large_objects;
 mod live;
 mod load;

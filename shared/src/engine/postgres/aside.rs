@@ -4,13 +4,14 @@ use super::archive::Archive;
 use super::blank::Blank;
 use super::dump::{self, View};
 use super::facts::Facts;
+use super::forced::{self, Forced};
 use super::load::{self, Chosen, Statistics};
 use super::quote::{ident, literal};
 use super::session::{self, Doing, exec, one, rows, sqlstate};
 use super::snapshot::Server;
 use super::texts;
 use super::tools::Tools;
-use crate::engine::{Aside, DumpOptions, DumpSource, EngineError, LoadOptions, Loaded, Nowhere, Progress};
+use crate::engine::{Aside, Dump, DumpOptions, DumpSource, EngineError, LoadOptions, Loaded, Nowhere, Progress};
 use crate::model::{Fingerprint, PostgresUrl};
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -112,6 +113,11 @@ impl PostgresAside {
         discarded.map(|()| schema)
     }
 
+    async fn read(&self, workers: usize, view: View) -> Result<Dump, EngineError> {
+        let options = DumpOptions { workers, ..DumpOptions::default() };
+        dump::dump(&self.url, self.folders.as_deref(), Arc::new(Nowhere), &options, view).await
+    }
+
     fn mark(&self, beginning: &str) -> String {
         let comment = self.facts.database.comment.as_deref().unwrap_or_default();
         let text = format!("{beginning}{}\n{comment}", self.target.database);
@@ -151,10 +157,26 @@ impl Aside for PostgresAside {
     }
 
     async fn fingerprint(&self, _source: &dyn DumpSource, workers: usize) -> Result<Fingerprint, EngineError> {
-        let view = self.state.lock().await.chosen.view();
-        let options = DumpOptions { workers, ..DumpOptions::default() };
-        let dump = dump::dump(&self.url, self.folders.as_deref(), Arc::new(Nowhere), &options, view).await?;
-        Ok(dump.fingerprint)
+        let (view, hidden) = {
+            let mut state = self.state.lock().await;
+            let hidden = match &mut state.guard {
+                Some(guard) => Forced::hiding(guard).await?,
+                None => Vec::new(),
+            };
+            (state.chosen.view(), hidden)
+        };
+        if hidden.is_empty() {
+            return Ok(self.read(workers, view).await?.fingerprint);
+        }
+        let mut conn = session::connect(&self.url).await?;
+        forced::switch(&mut conn, &hidden, Forced::off).await?;
+        let read = self.read(workers, view).await;
+        // Also where the rows could not be read: the database may be kept.
+        forced::switch(&mut conn, &hidden, Forced::on).await?;
+        session::close(conn).await;
+        let Dump { mut fingerprint, facts, .. } = read?;
+        fingerprint.schema = dump::schema(&self.url, self.folders.as_deref(), &understood(facts)?, view).await?;
+        Ok(fingerprint)
     }
 
     async fn expected(&self, source: &dyn DumpSource) -> Result<Fingerprint, EngineError> {
@@ -223,7 +245,11 @@ pub(crate) fn unmarked(comment: &str) -> Option<String> {
 }
 
 pub(super) fn facts_of(source: &dyn DumpSource) -> Result<Facts, EngineError> {
-    serde_json::from_value(source.facts().clone())
+    understood(source.facts().clone())
+}
+
+fn understood(facts: serde_json::Value) -> Result<Facts, EngineError> {
+    serde_json::from_value(facts)
         .map_err(|error| EngineError::Damaged(format!("the backup's facts cannot be understood: {error}")))
 }
 

@@ -94,6 +94,24 @@ pub(crate) async fn dump(
     })
 }
 
+/// The schema alone, as it stands now; `facts` as a dump has just found them.
+pub(crate) async fn schema(
+    url: &PostgresUrl,
+    folders: Option<&[PathBuf]>,
+    facts: &Facts,
+    view: View,
+) -> Result<Vec<String>, EngineError> {
+    let lock_timeout_s = DumpOptions::default().lock_timeout_s;
+    let leader = Leader::begin(url, lock_timeout_s, |_| Ok(())).await?;
+    let tools = Tools::find(folders, leader.server.major()).await?;
+    let folder = Archive::folder()?;
+    let path = Archive::path_in(&folder);
+    tools.dump_schema(url, &leader.snapshot, lock_timeout_s, &leader.server.encoding, &path).await?;
+    let archive = Archive::open(&tools, folder).await?;
+    session::close(leader.conn).await;
+    archive.statements(facts, view.leave, None, view.whole).await
+}
+
 /// A dump that has its snapshot and its locks, and found nothing that must not be left out.
 struct Begun {
     leader: Leader,

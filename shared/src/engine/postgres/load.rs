@@ -196,7 +196,7 @@ impl Target<'_> {
     }
 
     fn say(&self, complaint: &Complaint) -> String {
-        format!("{}: could not be created: {}", self.name(complaint), complaint.reason)
+        format!("{}: {}", self.name(complaint), complaint.reason)
     }
 
     /// Creates the tables; what fails is tried again while that helps, because a function may hide what it needs.

@@ -4,7 +4,7 @@
 //! LEVEL SECURITY` is treated alike: it would stop an owner who is no superuser from validating foreign keys.
 
 use crate::engine::EngineError;
-use crate::engine::postgres::catalog::USER_SCHEMA;
+use crate::engine::postgres::forced::Forced;
 use crate::engine::postgres::quote::{ident, literal};
 use crate::engine::postgres::session::{Doing, exec, rows, words};
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 #[derive(Debug, Default)]
 pub(crate) struct SetAside {
     checks: Vec<Check>,
-    forced: Vec<Relation>,
+    forced: Vec<Forced>,
 }
 
 /// A CHECK as it has to come back.
@@ -31,12 +31,6 @@ struct Check {
     local: bool,
     /// Levels of inheritance above the table.
     depth: i32,
-}
-
-#[derive(Debug, Deserialize)]
-struct Relation {
-    schema: String,
-    name: String,
 }
 
 impl Check {
@@ -85,12 +79,7 @@ impl SetAside {
     /// Looks what there is to set aside in a database.
     pub(crate) async fn list(conn: &mut PgConnection) -> Result<Self, EngineError> {
         let checks: Vec<Check> = rows(conn, CHECKS).await.doing("the constraints could not be listed")?;
-        let query = format!(
-            "SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-             WHERE c.relforcerowsecurity AND {USER_SCHEMA} ORDER BY 1, 2"
-        );
-        let forced: Vec<Relation> = rows(conn, &query).await.doing("the tables could not be listed")?;
-        Ok(SetAside { checks, forced })
+        Ok(SetAside { checks, forced: Forced::list(conn).await? })
     }
 
     /// Whether functions will be called when everything comes back.
@@ -101,15 +90,14 @@ impl SetAside {
     /// Statements that take everything away. Parents come first and take their children's with them.
     pub(crate) fn away(&self) -> Vec<String> {
         let drop = |check: &Check| format!("ALTER {} DROP CONSTRAINT IF EXISTS {}", check.on(), ident(&check.name));
-        let calm = |table: &Relation| format!("ALTER TABLE {} NO FORCE ROW LEVEL SECURITY", name(table));
-        self.checks.iter().map(drop).chain(self.forced.iter().map(calm)).collect()
+        self.checks.iter().map(drop).chain(self.forced.iter().map(Forced::off)).collect()
     }
 
     /// Statements that bring everything back where no row stands against it: the deepest children first.
     pub(crate) fn back(&self) -> Vec<String> {
         let mut list: Vec<String> = self.deepest_first().into_iter().map(Check::add).collect();
         list.extend(self.comments());
-        list.extend(self.forced.iter().map(|table| format!("ALTER TABLE {} FORCE ROW LEVEL SECURITY", name(table))));
+        list.extend(self.forced.iter().map(Forced::on));
         list
     }
 
@@ -156,18 +144,14 @@ pub(super) async fn put_back(
                 check.label(),
                 words(&first)
             )),
-            Err(error) => lines.push(format!("{}: could not be created: {}", check.label(), words(&error))),
+            Err(error) => lines.push(format!("{}: {}", check.label(), words(&error))),
         }
     }
     for statement in aside.comments() {
         super::tolerate(conn, &statement, lines).await;
     }
     for table in &aside.forced {
-        super::tolerate(conn, &format!("ALTER TABLE {} FORCE ROW LEVEL SECURITY", name(table)), lines).await;
+        super::tolerate(conn, &table.on(), lines).await;
     }
     Ok(())
-}
-
-fn name(relation: &Relation) -> String {
-    format!("{}.{}", ident(&relation.schema), ident(&relation.name))
 }
