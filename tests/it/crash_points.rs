@@ -85,24 +85,28 @@ fn assert_rooms(killed_at: &BTreeSet<String>, rooms: &[&str]) {
     }
 }
 
-/// A SQLite file of a few hundred small pages, so that a changed row leaves most of a backup as it was.
 fn shop() -> TestFile {
+    sized_shop(512, 800)
+}
+
+/// A SQLite file of small pages, so that a changed row leaves most of a backup as it was.
+pub fn sized_shop(page_bytes: usize, rows: usize) -> TestFile {
     let file = TestFile::named("shop.db");
-    file.sqlite3(
-        "PRAGMA page_size = 512; CREATE TABLE t (id INTEGER PRIMARY KEY, t TEXT);
-         WITH RECURSIVE c (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 800)
-         INSERT INTO t SELECT i, hex(randomblob(60)) FROM c;",
-    );
+    file.sqlite3(&format!(
+        "PRAGMA page_size = {page_bytes}; CREATE TABLE t (id INTEGER PRIMARY KEY, t TEXT);
+         WITH RECURSIVE c (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < {rows})
+         INSERT INTO t SELECT i, hex(randomblob(60)) FROM c;"
+    ));
     file
 }
 
-/// Changes one row at the end of the file that [`shop`] made.
-fn sell_something(shop: &TestFile, what: &str) {
-    shop.sqlite3(&format!("UPDATE t SET t = '{what}' WHERE id = 800"));
+/// Changes the last row of the file that [`sized_shop`] made.
+pub fn sell_something(shop: &TestFile, what: &str) {
+    shop.sqlite3(&format!("UPDATE t SET t = '{what}' WHERE id = (SELECT max(id) FROM t)"));
 }
 
 /// The ids `list` calls complete, oldest first; none where there is no repository yet.
-fn complete(agent: &Agent) -> Vec<String> {
+pub fn complete(agent: &Agent) -> Vec<String> {
     if !agent.store_dir().join("holdfast.json").exists() {
         return Vec::new();
     }

@@ -1,18 +1,20 @@
 //! A damaged store: every damage is reported, or what comes back is identical; never another database.
 
 mod program;
+mod sweep;
+mod tampers;
 
 use backup_agent::backup::{BackupOptions, backup};
 use backup_agent::choose;
 use backup_agent::error::Error;
-use backup_agent::repository::{Codec, Listed, Repository, StoredBackup};
-use backup_agent::restore::{RestoreOptions, restore};
+use backup_agent::repository::{BackupWriter, Codec, Listed, Manifest, Repository, StoredBackup};
+use backup_agent::restore::{RestoreOptions, Restored, restore};
 use bytes::Bytes;
 use shared::connect;
-use shared::engine::DumpOptions;
+use shared::engine::{Cut, DumpOptions, DumpSink, EngineError, RowEnd, Segment, SegmentSink};
 use shared::model::{Class, DatabaseUrl};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tests::memory_store::{MemoryStore, Objects};
 use tests::postgres::{self, TestDatabase, dump_differences, pg_dump_text};
 use tests::sqlite::{TestFile, sqlite_differences, sqlite_dump_text};
@@ -23,7 +25,8 @@ struct World {
     expected: Vec<Expected>,
 }
 
-/// One backup, `<database>/<id>`.
+/// One backup, `<database>/<id>`, and what it must come back as.
+#[derive(Clone)]
 struct Expected {
     id: String,
     bytes: Vec<u8>,
@@ -61,7 +64,7 @@ async fn world(codec: Codec) -> World {
 }
 
 /// What a damaged store led to.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Identical,
     Reported,
@@ -108,11 +111,9 @@ impl Expected {
         let place = tempfile::tempdir().unwrap();
         let target = place.path().join("restored.db");
         match bring_back(store, &self.id, &format!("sqlite:{}", target.display())).await {
-            Ok(()) => {
-                // The same bytes need no sqlite3 to be the same database.
-                let same = std::fs::read(&target).unwrap() == self.bytes
-                    || sqlite_differences(&self.dump, &sqlite_dump_text(&target)).is_empty();
-                assert!(same, "{what}: another database was restored");
+            Ok(restored) => {
+                assert!(restored.proven, "{what}: {restored:?}");
+                assert!(self.is_at(&target), "{what}: another database was restored");
                 Outcome::Identical
             }
             Err(error) => {
@@ -123,17 +124,86 @@ impl Expected {
             }
         }
     }
+
+    /// Whether the file is this database. The same bytes need no sqlite3 to be the same.
+    fn is_at(&self, target: &Path) -> bool {
+        std::fs::read(target).unwrap() == self.bytes
+            || sqlite_differences(&self.dump, &sqlite_dump_text(target)).is_empty()
+    }
 }
 
-async fn bring_back(store: &MemoryStore, id: &str, url: &str) -> Result<(), Error> {
+async fn bring_back(store: &MemoryStore, id: &str, url: &str) -> Result<Restored, Error> {
     let repository = Repository::open(Arc::new(store.clone())).await?;
     let chosen = choose::by_name(&repository, id).await?;
-    let stored = Arc::new(StoredBackup::open(&repository, chosen.manifest).await?);
+    restored(&repository, chosen.manifest, url).await
+}
+
+async fn restored(repository: &Repository, manifest: Manifest, url: &str) -> Result<Restored, Error> {
+    let stored = Arc::new(StoredBackup::open(repository, manifest).await?);
     let url: DatabaseUrl = url.parse().unwrap();
     let engine = connect::engine(url);
-    let restored = restore(&repository, stored, &*engine, &RestoreOptions::default(), Arc::new(|_| {})).await?;
-    assert!(restored.proven, "{restored:?}");
-    Ok(())
+    restore(repository, stored, &*engine, &RestoreOptions::default(), Arc::new(|_| {})).await
+}
+
+/// Whether the run is the one that takes everything.
+fn is_long() -> bool {
+    std::env::var_os("HOLDFAST_TEST_LONG").is_some()
+}
+
+/// How a backup's database file is laid down: more, and smaller, than a writer would.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    chunk_bytes: usize,
+    packs: usize,
+}
+
+/// Keeps what an engine dumps, so that a test can lay it down otherwise.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl DumpSink for Kept {
+    fn open(&self, _segment: Segment) -> Box<dyn SegmentSink> {
+        Box::new(self.clone())
+    }
+}
+
+impl SegmentSink for Kept {
+    fn write(&mut self, bytes: &[u8], _ends: &[RowEnd]) -> Result<(), EngineError> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _rows: u64) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
+
+/// Stores a backup as the product does, but for the sizes of chunks and packs; returns `<database>/<id>`.
+async fn store_laid_out(repository: &Repository, name: &str, url: &str, spool: &Path, layout: Layout) -> String {
+    let engine = connect::engine(url.parse().unwrap());
+    let identity = engine.probe().await.unwrap().identity;
+    let writer = BackupWriter::begin(repository, &name.parse().unwrap(), &identity, false, Arc::new(())).await.unwrap();
+    let (kept, options) = (Kept::default(), DumpOptions { spool: spool.join("spool"), ..DumpOptions::default() });
+    let dump = engine.dump(Arc::new(kept.clone()), &options).await.unwrap();
+    let (sink, raw) = (writer.sink(), std::mem::take(&mut *kept.0.lock().unwrap()));
+    tokio::task::spawn_blocking(move || lay_out(&*sink, &raw, layout)).await.unwrap();
+    let made = writer.commit(dump).await.unwrap();
+    assert_eq!(made.packs.len(), layout.packs, "{layout:?}");
+    format!("{name}/{}", made.header.id)
+}
+
+/// Writes the file as one segment a pack: a segment that is not finished keeps its pack for itself.
+fn lay_out(sink: &dyn DumpSink, raw: &[u8], layout: Layout) {
+    let chunks = raw.len().div_ceil(layout.chunk_bytes);
+    let place = |pack: usize| (chunks * pack / layout.packs * layout.chunk_bytes).min(raw.len());
+    let cut = Cut::Fixed { bytes: u32::try_from(layout.chunk_bytes).unwrap() };
+    let mut open = Vec::new();
+    for ordinal in 0..layout.packs {
+        let mut writer = sink.open(Segment { entry: 0, ordinal, relation: String::new(), blocks: None, cut });
+        writer.write(&raw[place(ordinal)..place(ordinal + 1)], &[]).unwrap();
+        open.push(writer);
+    }
+    open.into_iter().for_each(|writer| writer.finish(0).unwrap());
 }
 
 #[tokio::test]
@@ -256,7 +326,8 @@ async fn a_damaged_postgres_backup_never_becomes_another_database() {
             let target = TestDatabase::reserved();
             let damaged = MemoryStore::holding(damage.done_to(&whole, key, body));
             match bring_back(&damaged, &id, &target.url()).await {
-                Ok(()) => {
+                Ok(restored) => {
+                    assert!(restored.proven, "{what}: {restored:?}");
                     let found = dump_differences(&expected, &pg_dump_text(&target.url()));
                     assert_eq!(found, Vec::<String>::new(), "{what}");
                 }

@@ -6,7 +6,7 @@ mod agent_run;
 mod bad_input;
 mod canaries;
 mod config_check;
-
+mod contents;
 mod crash_matrix;
 mod crash_points;
 mod damage;
@@ -18,6 +18,7 @@ mod history;
 mod http;
 mod in_place;
 mod json_shapes;
+mod kills;
 mod migrating;
 mod mutations;
 mod notify;

@@ -67,6 +67,12 @@ impl TestDatabase {
         Self::with_options(name, "TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'")
     }
 
+    /// Makes a database under a random name, with the options of `CREATE DATABASE` given as SQL.
+    #[track_caller]
+    pub fn created(options: &str) -> Self {
+        Self::with_options(&format!("t_{}", random_hex()), options)
+    }
+
     /// Makes a database with the options of `CREATE DATABASE` given as SQL.
     #[track_caller]
     pub fn with_options(name: &str, options: &str) -> Self {
@@ -79,7 +85,7 @@ impl TestDatabase {
     /// As the server does it, settings and grants of the database itself are not copied.
     #[track_caller]
     pub fn create_from_template(template: &str) -> Self {
-        Self::with_options(&format!("t_{}", random_hex()), &format!("TEMPLATE {} STRATEGY FILE_COPY", quoted(template)))
+        Self::created(&format!("TEMPLATE {} STRATEGY FILE_COPY", quoted(template)))
     }
 
     /// Makes a copy of a database that `fill` fills once for the whole test run, also across test processes.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 /// The text of `pg_dump` at `url` without the lines that change from run to run.
 ///
-/// Panics when the dump fails, is cut short, or holds no table: nothing must ever be compared with nothing.
+/// Panics when the dump fails, is cut short, or creates nothing: nothing must ever be compared with nothing.
 #[track_caller]
 pub fn pg_dump_text(url: &str) -> String {
     dump(url, &[])
@@ -40,11 +40,21 @@ pub fn pg_dump_with_settings(url: &str) -> String {
 #[track_caller]
 fn dump(url: &str, options: &[&str]) -> String {
     let bytes = tools::run(client("pg_dump").args(options).args(["-d", url]), b"").expect("pg_dump");
-    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let text = text_of(&bytes);
     if let Err(error) = check_pg_dump(&text) {
         panic!("pg_dump of {url}: {error}");
     }
     without_varying_lines(&text)
+}
+
+/// The bytes as text, with a character of its own for every byte that is not UTF-8: no two of them look alike.
+fn text_of(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().filter_map(|byte| char::from_u32(0x0010_ff00 + u32::from(*byte))));
+    }
+    text
 }
 
 /// Takes out the lines that name versions, and the random key against hostile dumps.
@@ -59,7 +69,7 @@ fn without_varying_lines(text: &str) -> String {
     kept.flat_map(|(_, line)| [line, "\n"]).collect()
 }
 
-/// Whether a text is a whole dump with at least one table.
+/// Whether a text is a whole dump that creates something.
 pub fn check_pg_dump(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         return Err("the dump is empty".into());
@@ -68,15 +78,19 @@ pub fn check_pg_dump(text: &str) -> Result<(), String> {
     if !String::from_utf8_lossy(&text.as_bytes()[tail..]).contains("-- PostgreSQL database dump complete") {
         return Err("the dump is cut short".into());
     }
-    if !text.lines().any(|line| line.starts_with("CREATE ") && line.contains("TABLE ")) {
-        return Err("the dump holds no table".into());
+    let holds = |line: &str| {
+        line.starts_with("SELECT pg_catalog.lo_create(")
+            || line.starts_with("CREATE ") && !line.starts_with("CREATE DATABASE ")
+    };
+    if !text.lines().any(holds) {
+        return Err("the dump creates nothing".into());
     }
     Ok(())
 }
 
 /// What differs between two dumps, one line for each difference; empty where the databases are equal.
 ///
-/// Panics when one of the texts is not a whole dump with at least one table.
+/// Panics when one of the texts is not a whole dump that creates something.
 #[track_caller]
 pub fn dump_differences(left: &str, right: &str) -> Vec<String> {
     for text in [left, right] {

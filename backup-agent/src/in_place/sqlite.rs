@@ -10,6 +10,7 @@ use shared::crash_point;
 use shared::engine::EngineError;
 use shared::engine::sqlite::live::SqliteLive;
 use shared::model::{DatabaseUrl, Phase};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The copy of what is replaced: about to be made, or made when the commit is announced.
@@ -36,6 +37,7 @@ pub(super) async fn replace(site: &mut Site<'_>, live: &SqliteLive, is_recovery:
     let kept = kept_path(site, live)?;
     site.ledger.intent(step::KEEP, &Copy { kept: kept.clone() }).await?;
     let change = site.stop.or(live.replace(&kept, &file, PATIENCE)).await.map_err(|error| without(&kept, error))?;
+    flush(&kept).map_err(|error| without(&kept, error))?;
     crash_point::reached("restore in place: what is replaced is kept");
     // The database is locked now: whoever took the task for lost would wait for this lock.
     if let Err(error) = site.ledger.still_ours().await {
@@ -54,6 +56,13 @@ pub(super) async fn replace(site: &mut Site<'_>, live: &SqliteLive, is_recovery:
     };
     site.ledger.done(step::COMMIT, &Copy { kept: kept.clone() }).await.map_err(unfinished)?;
     Ok(site.replaced(rows, Some(kept.display().to_string()), blocked))
+}
+
+/// Makes the copy of what is about to be replaced durable, with its name.
+fn flush(kept: &Path) -> Result<(), Error> {
+    let folder = kept.parent().unwrap_or(kept);
+    let flushed = [kept, folder].into_iter().try_for_each(|path| File::open(path)?.sync_all());
+    flushed.map_err(|error| Error::failed(format!("the copy {} could not be flushed: {error}", kept.display())))
 }
 
 async fn restored(site: &mut Site<'_>, live: &SqliteLive) -> Result<(PathBuf, u64), Error> {

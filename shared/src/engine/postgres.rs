@@ -10,6 +10,7 @@ mod forced;
 mod large_objects;
 mod live;
 mod load;
+mod loosen;
 mod nodelay;
 mod preflight;
 mod profile;

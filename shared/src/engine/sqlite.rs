@@ -23,6 +23,7 @@ use async_trait::async_trait;
 use open::{open_source, sql_error};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Lock timeout of calls that take no options.
@@ -32,12 +33,14 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct SqliteEngine {
     path: PathBuf,
+    /// Opening the file for an earlier call undid a transaction that a crash had left unfinished.
+    rolled_back: Arc<AtomicBool>,
 }
 
 impl SqliteEngine {
     /// The database at `path`; nothing is opened yet.
     pub fn new(path: PathBuf) -> SqliteEngine {
-        SqliteEngine { path }
+        SqliteEngine { path, rolled_back: Arc::default() }
     }
 }
 
@@ -52,13 +55,19 @@ impl Engine for SqliteEngine {
     }
 
     async fn probe(&self) -> Result<Probe, EngineError> {
-        let path = self.path.clone();
-        blocking(move || open_source(&path, LOCK_TIMEOUT).map(|source| dump::probe(&source))).await
+        let (path, rolled_back) = (self.path.clone(), self.rolled_back.clone());
+        blocking(move || {
+            let source = open_source(&path, LOCK_TIMEOUT)?;
+            rolled_back.fetch_or(source.rolled_back, Ordering::SeqCst);
+            Ok(dump::probe(&source))
+        })
+        .await
     }
 
     async fn dump(&self, sink: Arc<dyn DumpSink>, options: &DumpOptions) -> Result<Dump, EngineError> {
         let (path, options) = (self.path.clone(), options.clone());
-        blocking(move || dump::dump(&path, sink, &options)).await
+        let rolled_back = self.rolled_back.load(Ordering::SeqCst);
+        blocking(move || dump::dump(&path, sink, &options, rolled_back)).await
     }
 
     async fn fingerprint(&self, _source: &dyn DumpSource, _workers: usize) -> Result<Fingerprint, EngineError> {

@@ -83,6 +83,8 @@ impl FsStore {
         }
         match written {
             Err(error) if mode == PutMode::Create && error.kind() == ErrorKind::AlreadyExists => {
+                // It may be our own of a moment ago, whose name could not be made durable: who finds it relies on it.
+                durable::sync_up_from(&self.root, dir).map_err(place)?;
                 Err(StoreError::Exists { place: self.describe(), key: key.to_owned() })
             }
             Err(error) => Err(place(error)),

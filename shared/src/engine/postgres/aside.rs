@@ -6,7 +6,9 @@ use super::dump::{self, View};
 use super::facts::Facts;
 use super::forced::{self, Forced};
 use super::load::{self, Chosen, Statistics};
+use super::loosen::loosen;
 use super::quote::{ident, literal};
+use super::schema;
 use super::session::{self, Doing, exec, one, rows, sqlstate};
 use super::snapshot::Server;
 use super::texts;
@@ -23,6 +25,9 @@ use tokio::sync::Mutex;
 
 /// What stands between the target's name and eight hexadecimal digits.
 const INFIX: &str = "__restoring_";
+
+/// Key of the advisory lock that is held while a database is made and has no mark yet: "holdfast" in ASCII.
+const MAKING: i64 = 0x686f_6c64_6661_7374;
 
 /// Longest name of a database, in bytes.
 pub(super) const NAME_BYTES: usize = 63;
@@ -72,12 +77,15 @@ impl PostgresAside {
         let archive_major = facts.pg_dump.split(['.', 'b', 'd', 'r']).next().and_then(|major| major.parse().ok());
         let tools = Tools::find(folders.as_deref(), server.major().max(archive_major.unwrap_or_default())).await?;
         refuse_filled(&mut conn, target).await?;
-        drop_leftovers(&mut conn, &target.database).await?;
+        drop_leftovers(&mut conn, target).await?;
+        // Until a session of ours is in it: what is not marked yet must not be taken for abandoned.
+        let making = format!("SELECT pg_advisory_lock_shared({MAKING})");
+        exec(&mut conn, &making).await.doing("the server could not be told that a database is being made")?;
         let name = aside_name(&target.database)?;
         create(&mut conn, &facts, &server, &name, &target.database).await?;
-        session::close(conn).await;
         let url = target.with_database(&name);
         let guard = Some(session::connect(&url).await?);
+        session::close(conn).await;
         let state = Mutex::new(State { guard, ..State::default() });
         Ok(PostgresAside { target: target.clone(), maintenance, url, folders, tools, server, facts, state })
     }
@@ -185,6 +193,8 @@ impl Aside for PostgresAside {
             (state.chosen.clone(), state.options.clone())
         };
         let mut expected = source.fingerprint().clone();
+        // Backups of earlier versions have it in both.
+        schema::one_spelling(&mut expected.schema);
         let written_alike =
             self.tools.version == self.facts.pg_dump && self.server.major() == self.facts.server / 10_000;
         if written_alike && chosen.is_everything() {
@@ -231,6 +241,7 @@ impl Aside for PostgresAside {
 
     async fn discard(self: Box<Self>) -> Result<(), EngineError> {
         let mut conn = session::connect(&self.maintenance).await?;
+        loosen(&mut conn, &self.url).await?;
         let sql = format!("DROP DATABASE {}", ident(&self.url.database));
         self.alone(&mut conn, &sql, "the unfinished database could not be removed").await
     }
@@ -327,30 +338,42 @@ const CONTENT: &str = "SELECT count(*) AS objects, min(what) AS example FROM (
     UNION ALL SELECT 'foreign-data wrapper ' || fdwname FROM pg_foreign_data_wrapper WHERE oid >= 16384
     UNION ALL SELECT 'large object ' || oid FROM pg_largeobject_metadata) AS content";
 
-/// Removes databases that earlier restores into the same target left unfinished and nobody is connected to.
-async fn drop_leftovers(conn: &mut PgConnection, target: &str) -> Result<(), EngineError> {
+/// Removes databases that earlier restores into the same target left unfinished and nobody is connected to; those that
+/// bear no mark yet only while nobody is making one.
+async fn drop_leftovers(conn: &mut PgConnection, url: &PostgresUrl) -> Result<(), EngineError> {
     #[derive(Deserialize)]
     struct Left {
         name: String,
     }
+    let target = &url.database;
     let mark = format!("{UNFINISHED}{target}\n");
+    #[derive(Deserialize)]
+    struct Alone {
+        alone: bool,
+    }
+    let look = "the databases could not be listed";
+    let Alone { alone } = one(conn, &format!("SELECT pg_try_advisory_lock({MAKING}) AS alone")).await.doing(look)?;
     let query = format!(
         "SELECT d.datname AS name FROM pg_database d
-         WHERE starts_with(d.datname, {prefix}) AND starts_with(shobj_description(d.oid, 'pg_database'), {mark})
+         WHERE starts_with(d.datname, {prefix}) AND (starts_with(shobj_description(d.oid, 'pg_database'), {mark})
+                OR {alone} AND d.datname ~ '{INFIX}[0-9a-f]{{8}}$' AND shobj_description(d.oid, 'pg_database') IS NULL)
            AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)",
         prefix = literal(&format!("{}{INFIX}", cut(target, INFIX.len() + 8))),
         mark = literal(&mark)
     );
-    let left: Vec<Left> = rows(conn, &query).await.doing("the databases could not be listed")?;
+    let left: Vec<Left> = rows(conn, &query).await.doing(look)?;
     for Left { name } in left {
         // Not being able to clean up must not stop a restore.
-        if let Err(error) = exec(conn, &format!("DROP DATABASE {}", ident(&name))).await {
-            tracing::warn!(
-                database = name,
-                error = session::words(&error),
-                "an unfinished restore could not be removed"
-            );
+        let dropped = match loosen(conn, &url.with_database(&name)).await {
+            Ok(()) => exec(conn, &format!("DROP DATABASE {}", ident(&name))).await.doing("it could not be dropped"),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = dropped {
+            tracing::warn!(database = name, %error, "an unfinished restore could not be removed");
         }
+    }
+    if alone {
+        exec(conn, &format!("SELECT pg_advisory_unlock({MAKING})")).await.doing(look)?;
     }
     Ok(())
 }

@@ -171,7 +171,8 @@ async fn look(
     let (conn, number) = (&mut leader.conn, leader.server.number);
     let states = sequence_states(conn, sequences).await?;
     let row_types = facts::row_types(conn).await.doing(reading)?;
-    let defects = preflight::defects(conn, &leader.tables, &row_types, leader.server.standby).await?;
+    let filled = preflight::views(conn).await?;
+    let defects = preflight::defects(conn, &leader.tables, &row_types, &filled, leader.server.standby).await?;
     let roles = facts::roles(conn).await.doing(reading)?;
     let roles_sql = texts::roles(conn, &roles).await?;
     let set_aside = SetAside::list(conn).await?;
@@ -188,6 +189,7 @@ async fn look(
         row_types,
         search_path: facts::search_path(conn).await.doing(reading)?,
         missing: facts::missing(conn).await.doing(reading)?,
+        filled,
     };
     Ok(Looked { facts, sequences: states, defects, roles_sql, set_aside })
 }

@@ -33,6 +33,9 @@ pub(crate) struct Facts {
     pub(crate) search_path: String,
     /// Schemas and extensions every new database has, which this one no longer had.
     pub(crate) missing: Missing,
+    /// Materialized views that hold rows, by qualified name; older backups tell of none.
+    #[serde(default)]
+    pub(crate) filled: Vec<String>,
 }
 
 /// Columns of one relation.

@@ -139,7 +139,7 @@ pub(crate) async fn load(
     let checks = checks::take_away(&mut conn).await?;
 
     step("loading rows");
-    rows::load(target, &source, &progress).await?;
+    rows::load(target, &source, &progress).await.map_err(|error| after_complaints(error, &lines))?;
     let set = texts::set_sequences(target.facts, source.fingerprint(), |name| chosen.has_sequence(name));
     for batch in set.chunks(100) {
         exec(&mut conn, &batch.join("; ")).await.doing("the sequences could not be set")?;
@@ -155,7 +155,7 @@ pub(crate) async fn load(
     }
 
     step("creating indexes and constraints");
-    let complaints = target.section("post-data", target.archive.main(chosen.kept())).await?;
+    let complaints = target.post_data().await?;
     lines.extend(after::foreign_keys(&mut conn, target, complaints).await?);
     // Queries of materialized views and of functions in constraints want statistics, and are very slow without. Where
     // there are none, the proof may read meanwhile.
@@ -169,6 +169,8 @@ pub(crate) async fn load(
     checks::put_back(&mut conn, &checks, &target.facts.search_path, &mut lines).await?;
     step("finishing");
     after::finish(&mut conn, target, &mut lines).await?;
+    let unfilled = after::unfilled(&mut conn, target, &lines).await?;
+    lines.extend(unfilled);
     if !wanted {
         statistics = Statistics::gather(&mut conn, target).await?;
     }
@@ -180,11 +182,14 @@ pub(crate) async fn load(
 
 impl Target<'_> {
     /// Lets `pg_restore` create entries of one section.
-    async fn section(&self, section: &str, entries: Vec<&toc::TocEntry>) -> Result<Vec<Complaint>, EngineError> {
+    async fn section(
+        &self,
+        section: &str,
+        entries: Vec<&toc::TocEntry>,
+        jobs: usize,
+    ) -> Result<Vec<Complaint>, EngineError> {
         let archive = self.archive;
         let list = archive.list(&format!("{section}.list"), entries).await?;
-        // Tables depend on each other in ways only their order tells, so only post-data goes parallel.
-        let jobs = if section == "post-data" { self.workers } else { 1 };
         let load = Load { major: self.server.major(), section, jobs, leave: self.chosen.leave };
         archive.tools.load(self.url, &archive.path(), &list, load).await
     }
@@ -201,23 +206,59 @@ impl Target<'_> {
 
     /// Creates the tables; what fails is tried again while that helps, because a function may hide what it needs.
     async fn pre_data(&self) -> Result<Vec<Complaint>, EngineError> {
-        let mut complaints = self.section("pre-data", self.archive.main(self.chosen.kept())).await?;
+        // Tables depend on each other in ways only their order tells.
+        let mut complaints = self.section("pre-data", self.archive.main(self.chosen.kept()), 1).await?;
         loop {
-            let failed = |entry: &&toc::TocEntry| complaints.iter().any(|c| c.dump_id == Some(entry.dump_id));
-            let again: Vec<&toc::TocEntry> = self.archive.entries.iter().filter(failed).collect();
-            if again.is_empty() {
-                return Ok(complaints);
-            }
-            let second = self.section("pre-data", again).await?;
-            // An entry that had come in part (a table whose owner could not be set) is told of as the first time.
-            let still =
-                |first: &Complaint| second.iter().any(|c| c.dump_id == first.dump_id) || first.dump_id.is_none();
             let before = complaints.len();
-            complaints.retain(still);
-            if complaints.len() == before {
+            if !self.again("pre-data", &mut complaints).await? || complaints.len() == before {
                 return Ok(complaints);
             }
         }
+    }
+
+    /// Creates indexes, constraints and what else comes after the rows. Builders that work at once on the indexes of one
+    /// partitioned table can lock each other out; what failed is then made once more, one after the other.
+    async fn post_data(&self) -> Result<Vec<Complaint>, EngineError> {
+        let mut complaints = self.section("post-data", self.archive.main(self.chosen.kept()), self.workers).await?;
+        if complaints.iter().any(|complaint| complaint.reason.contains("deadlock detected")) {
+            self.again("post-data", &mut complaints).await?;
+        }
+        Ok(complaints)
+    }
+
+    /// Tries once more what failed, one entry after the other, and takes off the list what went in. False where none of
+    /// it is an entry of the archive.
+    async fn again(&self, section: &str, complaints: &mut Vec<Complaint>) -> Result<bool, EngineError> {
+        let failed = |entry: &&toc::TocEntry| complaints.iter().any(|c| c.dump_id == Some(entry.dump_id));
+        let entries: Vec<&toc::TocEntry> = self.archive.entries.iter().filter(failed).collect();
+        if entries.is_empty() {
+            return Ok(false);
+        }
+        let second = self.section(section, entries, 1).await?;
+        // An entry that had come in part (a table whose owner could not be set) is told of as the first time, one that
+        // failed because of another one as the second time.
+        let mut still = Vec::new();
+        for first in complaints.drain(..) {
+            match second.iter().find(|complaint| complaint.dump_id == first.dump_id) {
+                Some(second) if first.reason.contains("deadlock detected") => still.push(second.clone()),
+                Some(_) => still.push(first),
+                None if first.dump_id.is_none() => still.push(first),
+                None => {}
+            }
+        }
+        *complaints = still;
+        Ok(true)
+    }
+}
+
+/// What could not be created before is why rows cannot be loaded, more often than not.
+fn after_complaints(error: EngineError, lines: &[String]) -> EngineError {
+    match (error, lines) {
+        (EngineError::Failed { message, hint: None }, [first, ..]) => {
+            let missing = lines.iter().find(|line| line.starts_with("EXTENSION ")).unwrap_or(first);
+            EngineError::failed(message).with_hint(format!("before, this could not be created: {missing}"))
+        }
+        (error, _) => error,
     }
 }
 

@@ -2,11 +2,16 @@
 
 use super::catalog::{Sequence, Table, USER_SCHEMA};
 use super::facts::Columns;
+use super::quote::one_line;
 use super::session::{Doing, rows};
 use crate::engine::EngineError;
 use serde::Deserialize;
 use sqlx::PgConnection;
 use std::collections::BTreeMap;
+
+/// Schemas that `pg_dump` takes for the server's own, and leaves out with all that is in them.
+const SYSTEM_SCHEMA: &str = "(n.nspname = 'information_schema' OR n.nspname ~ '^pg_')
+    AND n.nspname <> 'pg_toast' AND n.nspname !~ '^pg_(toast_)?temp_'";
 
 /// Names listed in one message.
 const NAMED: usize = 20;
@@ -55,6 +60,7 @@ pub(crate) async fn defects(
     conn: &mut PgConnection,
     tables: &[Table],
     row_types: &[Columns],
+    views: &[String],
     standby: bool,
 ) -> Result<Vec<String>, EngineError> {
     let mut list = Vec::new();
@@ -69,12 +75,24 @@ pub(crate) async fn defects(
     say("foreign table", names(&|t| t.kind == "f"), "rows live on another server and are not in the backup");
     let unread = names(&|t| standby && t.persistence == "u" && t.kind == "r");
     say("unlogged table", unread, "rows are not on a standby and are not in the backup");
-    say("materialized view", views(conn).await?, "recomputed on restore");
+    say("materialized view", views.to_vec(), "recomputed on restore");
     say("table", extension_tables(conn, tables).await?, "belongs to its extension; rows are not in the backup");
     say("relation", system_relations(conn, "v, m, S, f").await?, "made inside a system schema; not in the backup");
     say("generated column", generated(conn).await?, "calls a function of the database; recomputed on restore");
     let swapped =
         row_types.iter().filter(|r| reordered(tables, r)).map(|r| super::quote::qualified(&r.schema, &r.name));
+    let kinds = [
+        ("invalid index", INVALID_INDEXES, "left by a command that failed; not in the backup"),
+        ("prepared transaction", PREPARED, "neither committed nor rolled back; what it changed is not in the backup"),
+        ("routine", &system_routines(), "made inside a system schema; not in the backup"),
+        ("object", ADDED, "added by hand to a table of an extension; not in the backup"),
+        ("security label", LABELS, "of a kind that is not in the backup"),
+        ("extension", VERSIONS, "of a version that is not the server's usual one, which a restore makes"),
+        ("database option", OPTIONS, "not given back by a restore"),
+    ];
+    for (noun, query, what) in kinds {
+        say(noun, labels(conn, query).await?, what);
+    }
     say(
         "row type",
         swapped.collect(),
@@ -85,7 +103,8 @@ pub(crate) async fn defects(
 
 /// `3 tables a, b, c`, cut short where there are many.
 fn listed(noun: &str, names: &[String]) -> String {
-    let shown = names[..names.len().min(NAMED)].join(", ");
+    let shown: Vec<String> = names.iter().take(NAMED).map(|name| one_line(name)).collect();
+    let shown = shown.join(", ");
     let more = names.len().saturating_sub(NAMED);
     let plural = if names.len() == 1 { "" } else { "s" };
     let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -98,12 +117,76 @@ struct Named {
     name: String,
 }
 
-async fn named(conn: &mut PgConnection, query: &str) -> Result<Vec<String>, EngineError> {
+/// Qualified names of what a query of `schema` and `name` finds.
+pub(crate) async fn named(conn: &mut PgConnection, query: &str) -> Result<Vec<String>, EngineError> {
     let list: Vec<Named> = rows(conn, query).await.doing("the catalogue could not be read")?;
     Ok(list.iter().map(|n| super::quote::qualified(&n.schema, &n.name)).collect())
 }
 
-async fn views(conn: &mut PgConnection) -> Result<Vec<String>, EngineError> {
+/// Names that need no quotes, as they are.
+async fn labels(conn: &mut PgConnection, query: &str) -> Result<Vec<String>, EngineError> {
+    #[derive(Deserialize)]
+    struct Label {
+        label: String,
+    }
+    let list: Vec<Label> = rows(conn, query).await.doing("the catalogue could not be read")?;
+    Ok(list.into_iter().map(|row| row.label).collect())
+}
+
+/// Those that `pg_dump` passes over; of a partitioned table it takes also what is not complete yet.
+const INVALID_INDEXES: &str = "SELECT format('%I.%I', n.nspname, c.relname) AS label FROM pg_index i
+    JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE NOT (i.indisready AND (i.indisvalid OR t.relkind = 'p')) AND n.nspname NOT IN ('pg_catalog', 'pg_toast')
+    ORDER BY 1";
+
+const PREPARED: &str =
+    "SELECT quote_literal(gid) AS label FROM pg_prepared_xacts WHERE database = current_database() ORDER BY 1";
+
+fn system_routines() -> String {
+    format!(
+        "SELECT format('%I.%I', n.nspname, p.proname) AS label FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+         WHERE p.oid >= 16384 AND {SYSTEM_SCHEMA}
+           AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+                AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e') ORDER BY 1"
+    )
+}
+
+/// What somebody added to a table of an extension: policies, and whatever came after the extension's last member (its
+/// own indexes, triggers and constraints are no members either, but came before).
+const ADDED: &str = "WITH member AS (SELECT d.objid AS oid, max(o.objid) AS last FROM pg_depend d
+        JOIN pg_depend o ON o.refclassid = d.refclassid AND o.refobjid = d.refobjid AND o.deptype = 'e'
+        WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+        GROUP BY 1)
+    SELECT what || ' on ' || oid::regclass AS label FROM (
+        SELECT m.oid, format('policy %I', p.polname) AS what FROM member m JOIN pg_policy p ON p.polrelid = m.oid
+        UNION ALL SELECT m.oid, 'row-level security' FROM member m JOIN pg_class c ON c.oid = m.oid WHERE c.relrowsecurity
+        UNION ALL SELECT m.oid, format('trigger %I', t.tgname) FROM member m JOIN pg_trigger t ON t.tgrelid = m.oid
+            WHERE NOT t.tgisinternal AND t.oid > m.last
+        UNION ALL SELECT m.oid, format('constraint %I', k.conname) FROM member m JOIN pg_constraint k ON k.conrelid = m.oid
+            WHERE k.oid > m.last
+        UNION ALL SELECT m.oid, format('index %I', c.relname) FROM member m JOIN pg_index i ON i.indrelid = m.oid
+            JOIN pg_class c ON c.oid = i.indexrelid WHERE c.oid > m.last
+            AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = c.oid)
+        UNION ALL SELECT m.oid, format('column %I', a.attname) FROM member m JOIN pg_attribute a ON a.attrelid = m.oid
+            JOIN pg_attrdef f ON f.adrelid = m.oid AND f.adnum = a.attnum WHERE f.oid > m.last
+    ) AS added ORDER BY 1";
+
+const LABELS: &str = "SELECT DISTINCT pg_describe_object(l.classoid, l.objoid, l.objsubid) AS label FROM pg_seclabel l
+    WHERE l.classoid = 'pg_largeobject'::regclass
+        OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = l.classoid AND d.objid = l.objoid AND d.deptype = 'e')
+    ORDER BY 1";
+
+const VERSIONS: &str = "SELECT e.extname || ' ' || e.extversion AS label FROM pg_extension e
+    JOIN pg_available_extensions a ON a.name = e.extname
+    WHERE e.extname <> 'plpgsql' AND a.default_version <> e.extversion ORDER BY 1";
+
+const OPTIONS: &str = "SELECT 'tablespace ' || t.spcname AS label FROM pg_database d
+        JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = current_database() AND t.spcname <> 'pg_default'
+    UNION ALL SELECT 'being a template' FROM pg_database WHERE datname = current_database() AND datistemplate";
+
+/// Materialized views that hold rows.
+pub(crate) async fn views(conn: &mut PgConnection) -> Result<Vec<String>, EngineError> {
     let query = format!(
         "SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE c.relkind = 'm' AND c.relispopulated AND {USER_SCHEMA} ORDER BY 1, 2"
@@ -116,7 +199,7 @@ async fn system_relations(conn: &mut PgConnection, kinds: &str) -> Result<Vec<St
     let query = format!(
         "SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE c.oid >= 16384 AND c.relkind::text = ANY (string_to_array('{kinds}', ', '))
-           AND n.nspname IN ('pg_catalog', 'information_schema')
+           AND {SYSTEM_SCHEMA}
            AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
                 AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e') ORDER BY 1, 2"
     );

@@ -174,8 +174,17 @@ pub(crate) fn statements(script: &str) -> Vec<&str> {
 pub(crate) fn normalised(script: &str) -> Vec<String> {
     let mut list: Vec<String> =
         statements(script).into_iter().filter(|text| !is_setting(text)).map(without_column_order).collect();
-    list.sort();
+    one_spelling(&mut list);
     list
+}
+
+/// Makes alike, and sorts, what the server writes in two ways: a list of values inside a query is `(VALUES` in the text of
+/// a view that a person wrote, and `( VALUES` once the server has read its own text.
+pub(crate) fn one_spelling(list: &mut [String]) {
+    for statement in list.iter_mut().filter(|statement| statement.contains("( VALUES")) {
+        *statement = statement.replace("( VALUES", "(VALUES");
+    }
+    list.sort();
 }
 
 /// A script without backslash commands, which are `pg_dump`'s guard for psql versions that know it.

@@ -1,6 +1,6 @@
 //! Restoring: a new file beside the target, filled, proven, and named last.
 
-use super::open::{beside, open_private, sql_error};
+use super::open::{beside, open_private, plain, sql_error};
 use super::private::{PrivateFile, WHOLE, random_hex, sweep};
 use super::target::TargetPath;
 use super::{blocking, chosen, dump::DATABASE, fingerprint};
@@ -9,6 +9,7 @@ use crate::model::Fingerprint;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use rusqlite::ErrorCode;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
@@ -28,12 +29,15 @@ impl SqliteAside {
     /// Checks that the target is free, removes what a killed restore into it left, and makes the new file.
     pub fn begin(path: &Path) -> Result<SqliteAside, EngineError> {
         let target = TargetPath::resolve(path)?;
-        target.check_free()?;
+        let free = target.check_free();
         let prefix = target.restoring_prefix();
         let no_write = |error: io::Error| {
             EngineError::refused(format!("cannot write beside {}: {error}; nothing was made", target.path().display()))
         };
-        if let Some(live) = sweep(&target.dir, &prefix, "").map_err(no_write)?.first() {
+        // Also where the target is there: a restore that was killed when it had its name left its other name.
+        let swept = sweep(&target.dir, &prefix, "");
+        free?;
+        if let Some(live) = swept.map_err(no_write)?.first() {
             return Err(EngineError::refused(format!(
                 "another restore into {} is running ({})",
                 target.path().display(),
@@ -173,7 +177,7 @@ impl Aside for SqliteAside {
     async fn fingerprint(&self, source: &dyn DumpSource, _workers: usize) -> Result<Fingerprint, EngineError> {
         let place = self.place.clone();
         let read = move || {
-            let reading = fingerprint::read(&open_private(&place)?).map_err(|error| sql_error(&place, error))?;
+            let reading = fingerprint::read(&open_private(&place)?).map_err(|error| unreadable(&place, error))?;
             Ok(reading.fingerprint)
         };
         let found = blocking(read).await?;
@@ -242,7 +246,7 @@ fn promote(file: &File, place: &Path, target: &TargetPath) -> Result<(), EngineE
     if before.is_some() {
         fs::rename(place, &path).map_err(left)?;
     } else {
-        take_new_name(place, &path).map_err(|error| match error.kind() {
+        let taken = take_new_name(place, &path).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => EngineError::refused(format!(
                 "somebody else made {} meanwhile; it was not touched, the restored database is {}",
                 path.display(),
@@ -250,17 +254,42 @@ fn promote(file: &File, place: &Path, target: &TargetPath) -> Result<(), EngineE
             )),
             _ => left(error),
         })?;
+        if let Err(error) = taken {
+            return Err(EngineError::failed(format!(
+                "{} is restored and proven, but its other name {} could not be taken away: {error}",
+                path.display(),
+                place.display()
+            ))
+            .with_hint("remove the other name, not the database"));
+        }
     }
-    File::open(&target.dir).and_then(|dir| dir.sync_all()).map_err(left)
+    File::open(&target.dir).and_then(|dir| dir.sync_all()).map_err(|error| {
+        EngineError::failed(format!(
+            "{} is restored and proven, but its folder could not be flushed: {error}",
+            path.display()
+        ))
+        .with_hint("look at the disk; after a power cut the name may be missing")
+    })
 }
 
-/// A rename that never replaces: a hard link fails where the name is taken.
-fn take_new_name(place: &Path, path: &Path) -> io::Result<()> {
+/// A rename that never replaces: a hard link fails where the name is taken. The inner result tells whether the old name is
+/// gone, too.
+fn take_new_name(place: &Path, path: &Path) -> io::Result<io::Result<()>> {
     match fs::hard_link(place, path) {
-        Ok(()) => fs::remove_file(place),
+        Ok(()) => Ok(fs::remove_file(place)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
         // Some file systems have no hard links; a look and a rename are what is left there.
         Err(_) if fs::symlink_metadata(path).is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
-        Err(_) => fs::rename(place, path),
+        Err(_) => fs::rename(place, path).map(Ok),
+    }
+}
+
+/// What was just written from the backup and cannot be read is damage of the backup, not of somebody's database.
+fn unreadable(place: &Path, error: rusqlite::Error) -> EngineError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            EngineError::Damaged(format!("what the backup holds cannot be read as a database: {}", plain(&error)))
+        }
+        _ => sql_error(place, error),
     }
 }

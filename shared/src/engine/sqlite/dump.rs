@@ -26,12 +26,19 @@ pub(super) fn probe(source: &Source) -> Probe {
 }
 
 /// Dumps the database at `path`. Leaves nothing in the spool directory, however it ends.
-pub(super) fn dump(path: &Path, sink: Arc<dyn DumpSink>, options: &DumpOptions) -> Result<Dump, EngineError> {
+///
+/// `rolled_back` tells whether a hot journal was undone before, when the file was only looked at.
+pub(super) fn dump(
+    path: &Path,
+    sink: Arc<dyn DumpSink>,
+    options: &DumpOptions,
+    rolled_back: bool,
+) -> Result<Dump, EngineError> {
     let source = open_source(path, Duration::from_secs(options.lock_timeout_s.into()))?;
     let probe = probe(&source);
     sink.expect(probe.size_bytes);
     let had_wal = length(&beside(&source.path, "-wal")) > 0;
-    let (wal, rolled_back, path) = (source.wal, source.rolled_back, source.path.clone());
+    let (wal, rolled_back, path) = (source.wal, source.rolled_back || rolled_back, source.path.clone());
     let copied = copy(&source, options, &*sink)?;
     // From here on the application has its database for itself.
     drop(source);

@@ -102,9 +102,9 @@ fn stored_tables(connection: &Connection, schema: &[SchemaRow]) -> rusqlite::Res
     Ok(tables.map(|row| Table { name: row.name.clone(), without_rowid: without_rowid.contains(&row.name) }).collect())
 }
 
-/// `sqlite_stat1` and its relatives.
+/// `sqlite_stat1` and its relatives; a name that only begins like theirs is a table like any other.
 pub(super) fn is_statistics(name: &str) -> bool {
-    name.get(..11).is_some_and(|start| start.eq_ignore_ascii_case("sqlite_stat"))
+    (1..=4).any(|number| name.eq_ignore_ascii_case(&format!("sqlite_stat{number}")))
 }
 
 impl SchemaRow {

@@ -201,9 +201,42 @@ pub(super) fn sql_error(path: &Path, error: rusqlite::Error) -> EngineError {
         .with_hint("give this user read permission on the file, and in WAL mode write permission on its directory"),
         Some((ErrorCode::DiskFull, _)) => EngineError::failed(format!("no space left while writing {shown}: {said}"))
             .with_hint("free space there, then run the same command again"),
-        Some((ErrorCode::DatabaseCorrupt, _)) => EngineError::failed(format!("{shown} is damaged: {said}"))
-            .with_hint("sqlite3's .recover command saves what can be read"),
+        // Not damage: SQLite reads the definitions one by one, and this one is beyond it.
+        Some((ErrorCode::DatabaseCorrupt, _)) if said.starts_with("malformed database schema") => {
+            EngineError::refused(format!("{shown} cannot be read: {said}")).with_hint(not_understood("a definition in it"))
+        }
+        Some((ErrorCode::DatabaseCorrupt, _)) => {
+            EngineError::failed(format!("{shown} is damaged: {said}")).with_hint(damaged(path))
+        }
+        Some(_) if said == "unsupported file format" => {
+            EngineError::refused(format!("{shown} cannot be read: {said}")).with_hint(not_understood("its format"))
+        }
+        Some(_) if said == "no query solution" => EngineError::refused(format!(
+            "{shown} holds a table WITHOUT ROWID in an order (COLLATE) that only the application knows: its rows cannot \
+             be read"
+        ))
+        .with_hint("give the key an order that SQLite itself knows"),
+        None if said.contains("utf-8") => EngineError::refused(format!(
+            "{shown} holds a name or a definition that is not UTF-8: {said}"
+        ))
+        .with_hint("give it another name (ALTER TABLE … RENAME), then run the same command again"),
         _ => EngineError::failed(format!("{shown}: {said}")),
+    }
+}
+
+fn not_understood(what: &str) -> String {
+    format!(
+        "SQLite {} does not understand {what}: a later version, another build or a person wrote it",
+        rusqlite::version()
+    )
+}
+
+fn damaged(path: &Path) -> &'static str {
+    if length(&beside(path, "-wal")) > 0 {
+        "the -wal beside it may be of another time or another database: look without it, on a copy of both; \
+         sqlite3's .recover command saves what can be read"
+    } else {
+        "sqlite3's .recover command saves what can be read"
     }
 }
 

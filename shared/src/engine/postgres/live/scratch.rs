@@ -6,10 +6,9 @@ use super::{FencePlan, PATIENCE, PostgresLive, catalogue, connection_lost, excha
 use crate::crash_point;
 use crate::engine::EngineError;
 use crate::engine::postgres::aside::retry_in_use;
-use crate::engine::postgres::quote::{ident, literal};
-use crate::engine::postgres::session::{self, Doing, exec, rows, words};
-use crate::model::PostgresUrl;
-use serde::Deserialize;
+use crate::engine::postgres::loosen;
+use crate::engine::postgres::quote::ident;
+use crate::engine::postgres::session::{self, Doing, exec};
 use sqlx::{Connection, PgConnection};
 
 impl PostgresLive {
@@ -42,7 +41,7 @@ impl PostgresLive {
         }
         let mut conn = self.maintenance().await?;
         if let Some(found) = catalogue::by_name(&mut conn, name).await? {
-            loosen(&mut conn, &self.admin.with_database(name), found.oid).await?;
+            loosen::loosen(&mut conn, &self.admin.with_database(name)).await?;
             drop_by_oid(&mut conn, found.oid).await?;
         }
         session::close(conn).await;
@@ -103,41 +102,5 @@ async fn drop_by_oid(conn: &mut PgConnection, oid: u32) -> Result<(), EngineErro
         .await
         .doing(format!("{name} could not be dropped; it is closed"))?;
     crash_point::reached("drop: dropped");
-    Ok(())
-}
-
-/// Removes what keeps a database from being dropped: subscriptions in it, slots on it.
-async fn loosen(conn: &mut PgConnection, scratch: &PostgresUrl, oid: u32) -> Result<(), EngineError> {
-    #[derive(Deserialize)]
-    struct Named {
-        name: String,
-    }
-    let query = format!("SELECT subname AS name FROM pg_subscription WHERE subdbid = {oid}");
-    let subscriptions: Vec<Named> = rows(conn, &query).await.doing("subscriptions could not be listed")?;
-    if !subscriptions.is_empty() {
-        let mut inside = session::connect(scratch).await?;
-        for Named { name } in &subscriptions {
-            let name = ident(name);
-            // One after the other: the slot must be let go before the drop, or the drop would reach out for it.
-            for sql in [
-                format!("ALTER SUBSCRIPTION {name} DISABLE"),
-                format!("ALTER SUBSCRIPTION {name} SET (slot_name = NONE)"),
-                format!("DROP SUBSCRIPTION {name}"),
-            ] {
-                exec(&mut inside, &sql).await.doing(format!("subscription {name} could not be removed"))?;
-            }
-        }
-        session::close(inside).await;
-    }
-    let query = format!(
-        "SELECT s.slot_name AS name FROM pg_replication_slots s JOIN pg_database d ON d.datname = s.database
-         WHERE d.oid = {oid}"
-    );
-    let slots: Vec<Named> = rows(conn, &query).await.doing("replication slots could not be listed")?;
-    for Named { name } in slots {
-        if let Err(error) = exec(conn, &format!("SELECT pg_drop_replication_slot({})", literal(&name))).await {
-            tracing::warn!(slot = name, error = words(&error), "a replication slot could not be removed");
-        }
-    }
     Ok(())
 }

@@ -2,11 +2,12 @@
 
 use super::{Target, tolerate};
 use crate::engine::EngineError;
+use crate::engine::postgres::catalog::USER_SCHEMA;
 use crate::engine::postgres::quote::ident;
 use crate::engine::postgres::session::{Doing, exec, words};
 use crate::engine::postgres::toc::TocEntry;
 use crate::engine::postgres::tools::Complaint;
-use crate::engine::postgres::{schema, toc};
+use crate::engine::postgres::{preflight, schema, toc};
 use sqlx::PgConnection;
 
 /// Turns `pg_restore`'s complaints into lines; a foreign key with orphans is created NOT VALID, never faked.
@@ -78,6 +79,25 @@ pub(super) async fn finish(
         }
     }
     Ok(())
+}
+
+/// Materialized views that held rows when they were backed up and could not be filled, beside those named already: they
+/// read one that was never filled itself, and `pg_dump` writes no refresh for them.
+pub(super) async fn unfilled(
+    conn: &mut PgConnection,
+    target: &Target<'_>,
+    named: &[String],
+) -> Result<Vec<String>, EngineError> {
+    let query = format!(
+        "SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind = 'm' AND NOT c.relispopulated AND {USER_SCHEMA} ORDER BY 1, 2"
+    );
+    let empty = preflight::named(conn, &query).await?;
+    let filled = |name: &String| {
+        target.facts.filled.contains(name) && !named.iter().any(|line| line.contains(&format!("VIEW {name}")))
+    };
+    let line = |name: String| format!("MATERIALIZED VIEW {name}: it reads one that was never filled, and stays empty");
+    Ok(empty.into_iter().filter(filled).map(line).collect())
 }
 
 /// Settings of the script's head; who is speaking in a grant is not one of them.

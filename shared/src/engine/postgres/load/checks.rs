@@ -1,6 +1,8 @@
-//! CHECK constraints, of tables and domains, that call functions of the database: away while rows are loaded, back at the end.
+//! CHECK constraints, of tables and domains, that call functions of the database, or any that are not immutable: away
+//! while rows are loaded, back at the end.
 //!
-//! Such a function may read other tables, so whether the constraint holds depends on the order of loading. `FORCE ROW
+//! The former may read other tables, so whether the constraint holds depends on the order of loading; the latter may not
+//! hold any more (`CHECK (valid_until > now())`). `FORCE ROW
 //! LEVEL SECURITY` is treated alike: it would stop an owner who is no superuser from validating foreign keys.
 
 use crate::engine::EngineError;
@@ -55,7 +57,8 @@ impl Check {
     }
 }
 
-/// Constraints that reach a function of the database, directly or by an operator; those of extensions do not count.
+/// Constraints that reach a function of the database, directly or by an operator (those of extensions do not count), or
+/// whose expression, as the server keeps it, names a function that is not immutable.
 const CHECKS: &str = "WITH RECURSIVE above (relation, depth) AS (
         SELECT c.oid, 0 FROM pg_class c WHERE c.relkind IN ('r', 'p', 'f')
             AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid)
@@ -68,11 +71,14 @@ const CHECKS: &str = "WITH RECURSIVE above (relation, depth) AS (
         k.conislocal AS local, coalesce((SELECT max(a.depth) FROM above a WHERE a.relation = c.oid), 0)::int AS depth
     FROM pg_constraint k LEFT JOIN pg_class c ON c.oid = k.conrelid LEFT JOIN pg_type t ON t.oid = k.contypid
     JOIN pg_namespace n ON n.oid = coalesce(c.relnamespace, t.typnamespace)
-    WHERE k.contype = 'c' AND EXISTS (SELECT FROM pg_depend d LEFT JOIN pg_operator o
+    WHERE k.contype = 'c' AND (k.conbin::text ~ '{SQLVALUEFUNCTION'
+        OR EXISTS (SELECT FROM regexp_matches(k.conbin::text, ':(?:op)?funcid (\\d+)', 'g') AS used
+            JOIN pg_proc p ON p.oid = used[1]::oid WHERE p.provolatile <> 'i')
+        OR EXISTS (SELECT FROM pg_depend d LEFT JOIN pg_operator o
             ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
         WHERE d.classid = 'pg_constraint'::regclass AND d.objid = k.oid
           AND (d.refclassid = 'pg_proc'::regclass AND d.refobjid IN (SELECT oid FROM own_function)
-               OR o.oprcode IN (SELECT oid FROM own_function)))
+               OR o.oprcode IN (SELECT oid FROM own_function))))
     ORDER BY depth, 1, 2, 3";
 
 impl SetAside {
