@@ -93,10 +93,22 @@ impl PrivateRabbit {
     }
 
     /// Starts the ended broker again, with what it had on its disk.
+    ///
+    /// While it was away somebody's outgoing connection may have got its port: that one is waited for, a minute at most.
     #[track_caller]
     pub fn start_again(&mut self) {
-        self.server = spawn(&self.programs, &self.dir, self.dist_port, self.epmd_port, self.account).expect("starts");
-        self.wait_until_ready().unwrap_or_else(|error| panic!("the private broker does not start: {error:#}"));
+        let begun = Instant::now();
+        loop {
+            let spawned = spawn(&self.programs, &self.dir, self.dist_port, self.epmd_port, self.account);
+            self.server = spawned.expect("starts");
+            match self.wait_until_ready() {
+                Ok(()) => return,
+                Err(error) if error.to_string().contains("eaddrinuse") && begun.elapsed() < Duration::from_secs(60) => {
+                    std::thread::sleep(Duration::from_millis(500));
+                }
+                Err(error) => panic!("the private broker does not start: {error:#}"),
+            }
+        }
     }
 
     /// Lets the broker stand still: its connections stay, and nothing comes from it any more.

@@ -72,8 +72,12 @@ impl PostgresLock {
         Err(lost(format!("the lock of {} is lost", self.database)))
     }
 
-    /// Frees the lock; the server has forgotten the session when this returns.
-    pub async fn release(self) {
+    /// Frees the lock: nobody is refused because of it any more when this returns.
+    pub async fn release(mut self) {
+        // The end of the session frees it, too, but on a busy server a moment later.
+        if let Err(error) = session::exec(&mut self.conn, "SELECT pg_advisory_unlock_all()").await {
+            tracing::debug!(%error, "a lock is left to end with its session");
+        }
         session::close(self.conn).await;
     }
 }
