@@ -174,7 +174,7 @@ fn a_record_that_cannot_be_written_does_not_keep_the_nightly_backup_from_being_m
 
 #[test]
 fn many_databases_of_one_schedule_are_all_done_within_memory_and_limit() {
-    let count = if std::env::var_os("HOLDFAST_TEST_LONG").is_some() { 300 } else { 60 };
+    let count = if tests::is_long() { 300 } else { 60 };
     let folder = tempfile::tempdir().unwrap();
     let mut config = String::from("parallel = 4\n");
     for number in 0..count {

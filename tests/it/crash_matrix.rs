@@ -17,6 +17,7 @@ use results::Results;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+use tests::is_long;
 use tests::mutations::Draws;
 use world::{Bench, Scenario, World};
 
@@ -29,10 +30,6 @@ const SEED: u64 = 20_261_121;
 /// Cells at work at once, each with a server of its own. They mostly wait: a long run, which is alone, does more.
 fn threads() -> usize {
     if is_long() { 5 } else { 2 }
-}
-
-fn is_long() -> bool {
-    std::env::var_os("HOLDFAST_TEST_LONG").is_some()
 }
 
 /// A scenario as it goes when nothing disturbs it.

@@ -145,11 +145,6 @@ async fn restored(repository: &Repository, manifest: Manifest, url: &str) -> Res
     restore(repository, stored, &*engine, &RestoreOptions::default(), Arc::new(|_| {})).await
 }
 
-/// Whether the run is the one that takes everything.
-fn is_long() -> bool {
-    std::env::var_os("HOLDFAST_TEST_LONG").is_some()
-}
-
 /// How a backup's database file is laid down: more, and smaller, than a writer would.
 #[derive(Debug, Clone, Copy)]
 struct Layout {

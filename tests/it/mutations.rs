@@ -1,6 +1,7 @@
 //! The random changes themselves: each really changes what the oracles see, so a proof that reports nothing is wrong.
 
 use std::sync::Mutex;
+use tests::is_long;
 use tests::mutations::{Draws, Mutation, postgres, sqlite};
 use tests::postgres::{dump_differences, pg_dump_with_settings};
 use tests::sqlite::sqlite_differences;
@@ -25,10 +26,6 @@ fn each<T: Sync>(items: &[T], seed: u64, check: impl Fn(&T) -> Result<(), String
     assert!(complaints.is_empty(), "seed {seed}, {} of {}:\n{}", complaints.len(), items.len(), complaints.join("\n"));
 }
 
-fn long() -> bool {
-    std::env::var_os("HOLDFAST_TEST_LONG").is_some()
-}
-
 fn mutated(mutation: &Mutation, result: Result<Vec<String>, String>) -> Result<(), String> {
     match result {
         Ok(found) if found.is_empty() => Err(format!("{}: no difference: {}", mutation.description, mutation.sql)),
@@ -43,8 +40,8 @@ fn every_change_to_postgresql_shows_in_pg_dump() {
     let before = pg_dump_with_settings(&source.url());
     let catalogue = postgres::Catalogue::read(&source);
     let mut draws = Draws::from_environment();
-    let mut changes = catalogue.draw(if long() { 300 } else { 40 }, &mut draws);
-    if long() {
+    let mut changes = catalogue.draw(if is_long() { 300 } else { 40 }, &mut draws);
+    if is_long() {
         changes.extend(catalogue.schema_changes().iter().filter(|_| draws.below(3) == 0).cloned());
     }
     each(&changes, draws.seed(), |mutation| {
@@ -60,8 +57,8 @@ fn every_change_to_sqlite_shows_in_its_dump() {
     let before = source.dump_text();
     let catalogue = sqlite::Catalogue::read(&source);
     let mut draws = Draws::from_environment();
-    let mut changes = catalogue.draw(if long() { 300 } else { 40 }, &mut draws);
-    if long() {
+    let mut changes = catalogue.draw(if is_long() { 300 } else { 40 }, &mut draws);
+    if is_long() {
         changes.extend(catalogue.schema_changes().iter().filter(|_| draws.below(3) == 0).cloned());
     }
     each(&changes, draws.seed(), |mutation| {

@@ -72,7 +72,7 @@ fn run_all(seeds: Vec<u64>) -> Counts {
 fn no_interleaving_loses_what_is_complete_held_or_just_forgotten() {
     let seeds: Vec<u64> = match std::env::var("HOLDFAST_TEST_SEED") {
         Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) if std::env::var_os("HOLDFAST_TEST_LONG").is_some() => (0..SEEDS * 20).collect(),
+        Err(_) if tests::is_long() => (0..SEEDS * 20).collect(),
         Err(_) => (0..SEEDS).collect(),
     };
     let is_whole = seeds.len() > 1;

@@ -83,7 +83,7 @@ impl Yard {
 
 #[test]
 fn three_workers_share_the_databases_and_take_over_what_a_killed_one_had() {
-    let databases = if std::env::var_os("HOLDFAST_TEST_LONG").is_some() { 1000 } else { 100 };
+    let databases = if tests::is_long() { 1000 } else { 100 };
     let yard = Yard::new(databases);
     let jobs = yard.submit();
     let begun = Instant::now();

@@ -46,7 +46,7 @@ async fn check(world: &AgentWorld, nights: &Nights, id: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_year_of_nights_on_sqlite() {
-    let days = if std::env::var_os("HOLDFAST_TEST_LONG").is_some() { 730 } else { 366 };
+    let days = if tests::is_long() { 730 } else { 366 };
     let mut draws = Draws::from_environment();
     let live = TestFile::named("shop.db");
     drift(&live, 0, &mut draws);

@@ -29,4 +29,10 @@ pub mod scripted_http;
 pub mod server;
 pub mod sqlite;
 pub mod store_files;
+pub mod strace;
 mod tools;
+
+/// Whether this is the long run (`HOLDFAST_TEST_LONG=1`).
+pub fn is_long() -> bool {
+    std::env::var_os("HOLDFAST_TEST_LONG").is_some()
+}

@@ -149,7 +149,7 @@ fn a_postgresql_database_killed_anywhere_on_its_way_back_comes_back() {
             on_server(&format!("DROP DATABASE {}", quoted(&kept)));
         }
     };
-    let is_long = std::env::var_os("HOLDFAST_TEST_LONG").is_some();
+    let is_long = tests::is_long();
     let killed_at = killed_everywhere(&world, if is_long { 1 } else { 3 }, &is_whole, &is_done);
     assert_rooms(&killed_at, &["fence:", "swap:"]);
     if is_long {

@@ -3,13 +3,14 @@
 //! What `verify`, a listing and a choice say is asked of every byte in every run. Restores take a sample in the
 //! everyday run, every n-th byte from a place the seed chooses; `HOLDFAST_TEST_LONG=1` restores after every damage.
 
-use super::{Expected, Layout, Outcome, all, is_long, repository, store_laid_out};
+use super::{Expected, Layout, Outcome, all, repository, store_laid_out};
 use backup_agent::choose;
 use backup_agent::repository::{Codec, Listed, Manifest, Repository};
 use bytes::Bytes;
 use shared::model::{At, BackupId, Class, DatabaseName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tests::is_long;
 use tests::memory_store::{MemoryStore, Objects};
 use tests::mutations::Draws;
 use tests::sqlite::TestFile;

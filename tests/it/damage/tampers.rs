@@ -9,7 +9,7 @@ mod lines;
 mod postgres;
 mod scene;
 
-use super::{all, is_long, restored};
+use super::{all, restored};
 use backup_agent::choose;
 use backup_agent::error::Error;
 use backup_agent::repository::{Manifest, Repository, StoredBackup};
@@ -22,6 +22,7 @@ use shared::model::{At, Class};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use tests::is_long;
 use tests::memory_store::{MemoryStore, Objects};
 use tests::mutations::Draws;
 

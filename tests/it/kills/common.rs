@@ -7,11 +7,6 @@ use tests::agent::Agent;
 use tests::sqlite::{sqlite_differences, sqlite_dump_text};
 use tests::store_files::StoreFiles;
 
-/// Whether this is the long run.
-pub fn is_long() -> bool {
-    std::env::var_os("HOLDFAST_TEST_LONG").is_some()
-}
-
 /// The store of a program.
 pub fn store(agent: &Agent) -> StoreFiles {
     StoreFiles::at(&agent.store_dir())

@@ -3,12 +3,12 @@
 
 use crate::kills::common::{names, shop};
 use crate::kills::syscalls::calls::{Call, read};
-use crate::kills::syscalls::tracer::{Tracer, traced};
 use std::path::Path;
 use std::time::Duration;
 use tests::agent::Agent;
 use tests::postgres::{TestDatabase, literal, on_server};
 use tests::sqlite::{TestFile, sqlite_differences, sqlite_dump_text, sqlite3};
+use tests::strace::{Tracer, traced};
 
 /// A program whose store has one backup of this file.
 #[track_caller]

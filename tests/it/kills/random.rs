@@ -8,9 +8,9 @@ mod backup;
 mod in_place;
 mod restore;
 
-use crate::kills::common::is_long;
 use std::time::{Duration, Instant};
 use tests::agent::{Agent, Run};
+use tests::is_long;
 use tests::mutations::Draws;
 
 /// Draws the moments where nobody gives another seed.

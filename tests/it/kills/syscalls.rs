@@ -15,4 +15,3 @@ mod in_place;
 mod record;
 mod restore;
 mod sweep;
-pub mod tracer;

@@ -110,7 +110,7 @@ fn a_job_that_takes_longer_than_the_broker_waits_for_consumers_is_delivered_once
 #[test]
 fn a_job_that_only_waits_outlasts_the_broker_s_patience() {
     // RabbitMQ waits half an hour for a consumer if not told otherwise.
-    let long = std::env::var_os("HOLDFAST_TEST_LONG").is_some();
+    let long = tests::is_long();
     let (settings, patience_ms, seconds) =
         if long { ("", 1_800_000, 1_860) } else { ("consumer_timeout = 2000", 2_000, 5) };
     let shop = TestDatabase::new();

@@ -61,7 +61,7 @@ fn whatever_comes_in_is_understood_or_named_and_nothing_breaks() {
     for (name, data) in &corpus {
         assert!(catch_unwind(|| message(data)).is_ok(), "{name}");
     }
-    let number = if std::env::var_os("HOLDFAST_TEST_LONG").is_some() { 20_000_000 } else { 400_000 };
+    let number = if tests::is_long() { 20_000_000 } else { 400_000 };
     let mut draws = Draws::from_environment();
     for _ in 0..number {
         let (_, seed) = draws.pick(&corpus).clone();

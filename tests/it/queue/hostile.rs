@@ -4,11 +4,15 @@ use super::{Post, id, wish};
 use ring::hmac;
 use serde_json::{Value, json};
 use tests::amqp::Message;
+use tests::strace::Tracer;
 
 #[test]
 fn hostile_messages_are_dead_letters_with_a_reason_and_nothing_is_started_for_them() {
     let mut post = Post::new();
-    let traced = Traced::begin(post.worker.as_ref().unwrap().pid(), post.agent.home());
+    // Programs to be started, files to be opened.
+    let asked = ["-e", "trace=execve,open,openat"];
+    let calls = post.agent.home().join("strace.out");
+    let mut traced = Tracer::attach(post.worker.as_ref().unwrap().pid(), &calls, &asked);
     let good = wish(1, "backup", Some("shop"), json!({}));
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     let nested: Value = (0..40).fold(json!("x"), |inner, _| json!({"inner": inner}));
@@ -61,48 +65,14 @@ fn hostile_messages_are_dead_letters_with_a_reason_and_nothing_is_started_for_th
     // The worker is as well as before; and what was sent again by mistake can be told from what was meant.
     post.publish(&[Message::json("backup", &good)]);
     post.ends_as(&id(1), "succeeded");
-    assert!(traced.end().contains("shop.db"), "whoever looks sees nothing");
+    traced.detach();
+    assert!(traced.so_far().contains("shop.db"), "whoever looks sees nothing");
     post.publish(&[Message::json("verify", &wish(1, "verify", Some("shop"), json!({})))]);
     post.until("the other wish is a dead letter", |post| post.depth("holdfast.dead") == Some(messages.len() + 1));
     let last = post.dead().pop().unwrap();
     assert!(last["reason"].as_str().unwrap().contains("asks for something else"), "{last:#}");
     dead_letters_are_shown_sent_again_and_dropped(&mut post, &last);
     post.stop();
-}
-
-/// What a process asks the system for: programs to be started, files to be opened.
-struct Traced {
-    strace: std::process::Child,
-    file: std::path::PathBuf,
-}
-
-impl Traced {
-    fn begin(pid: u32, folder: &std::path::Path) -> Self {
-        let file = folder.join("strace.out");
-        let mut command = std::process::Command::new("strace");
-        command.args(["-f", "-e", "trace=execve,open,openat", "-o"]).arg(&file).args(["-p", &pid.to_string()]);
-        let strace = command.stderr(std::process::Stdio::null()).spawn().expect("strace starts");
-        let attached = || {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
-        };
-        let begun = std::time::Instant::now();
-        while !attached() {
-            assert!(begun.elapsed().as_secs() < 30, "strace may not look at the worker");
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        Traced { strace, file }
-    }
-
-    fn so_far(&self) -> String {
-        std::fs::read_to_string(&self.file).unwrap()
-    }
-
-    fn end(mut self) -> String {
-        let _ = std::process::Command::new("kill").arg(self.strace.id().to_string()).status();
-        let _ = self.strace.wait();
-        self.so_far()
-    }
 }
 
 fn dead_letters_are_shown_sent_again_and_dropped(post: &mut Post, last: &Value) {

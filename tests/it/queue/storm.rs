@@ -256,7 +256,7 @@ fn migrations(wished: &[u32]) -> Vec<Message> {
 
 #[test]
 fn in_a_storm_no_confirmed_job_is_lost_and_none_is_done_twice() {
-    let is_long = std::env::var_os("HOLDFAST_TEST_LONG").is_some();
+    let is_long = tests::is_long();
     let given = std::env::var("HOLDFAST_TEST_STORM").ok().map(|number| number.parse().expect("a number"));
     let number: u32 = given.unwrap_or(if is_long { 100_000 } else { 3_000 });
     let wished: Vec<u32> = (0..number).collect();

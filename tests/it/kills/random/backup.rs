@@ -1,12 +1,11 @@
 //! `backup`, killed again and again beside one store: what each kill leaves is there for all that follow.
 
 use super::{Killed, Killer, kills};
-use crate::kills::common::{
-    age_unfinished, assert_spool_is_empty, complete, is_long, sell_something, shop, store, unfinished,
-};
+use crate::kills::common::{age_unfinished, assert_spool_is_empty, complete, sell_something, shop, store, unfinished};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tests::agent::Agent;
+use tests::is_long;
 use tests::plain_tools::PlainTools;
 use tests::postgres::{TestDatabase, dump_differences, pg_dump_text};
 use tests::sqlite::{sqlite_differences, sqlite_dump_text};

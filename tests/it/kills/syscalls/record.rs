@@ -1,11 +1,12 @@
 //! The record of tasks in a local file: a backup goes on without it, and it is never damaged for good.
 
 use super::calls::read;
-use super::tracer::traced;
-use crate::kills::common::{complete, is_long, shop};
+use crate::kills::common::{complete, shop};
 use std::process::Output;
 use tests::agent::Agent;
+use tests::is_long;
 use tests::mutations::Draws;
+use tests::strace::traced;
 
 /// Chooses the calls where nobody gives another seed.
 const SEED: u64 = 20_261_128;

@@ -1,13 +1,13 @@
 //! Every place of a run, and the fault there.
 
 use super::calls::{Call, WRITING, read};
-use super::tracer::{Tracer, traced};
-use crate::kills::common::is_long;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tests::agent::{Agent, Run, Running};
+use tests::is_long;
 use tests::mutations::Draws;
+use tests::strace::{Tracer, traced};
 
 /// Chooses among calls of the same kind where nobody gives another seed.
 const SEED: u64 = 20_261_129;

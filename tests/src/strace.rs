@@ -1,12 +1,11 @@
-//! `strace`, attached to a program that has stopped itself.
-//!
-//! Attaching is done as in `tests/it/queue/hostile.rs` (`Traced`); they become one when this moves there.
+//! `strace`: what a process asks the system for, and calls that are made to fail.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A running `strace`. Dropping it detaches it.
+#[derive(Debug)]
 pub struct Tracer {
     strace: Child,
     output: PathBuf,
