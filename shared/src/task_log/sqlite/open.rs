@@ -58,7 +58,7 @@ pub async fn open_again(path: &Path, access: Access, patience: Duration) -> Resu
     let applied = version(&mut connection).await.map_err(|error| failed(&place, &error))?;
     match migrations::judge(&place, &migrations::sqlite(), applied)? {
         Verdict::Older if access == Access::Read => return Err(migrations::too_old(&place)),
-        Verdict::Older => upgrade(&mut connection, &place).await?,
+        Verdict::Older => upgrade(&mut connection, &place, applied).await?,
         Verdict::Current => {}
     }
     if access == Access::Write {
@@ -100,13 +100,19 @@ async fn version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> 
     sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations").fetch_one(connection).await
 }
 
-/// Brings the tables to their newest form. Of several programs that begin at the same time one does it.
-async fn upgrade(connection: &mut SqliteConnection, place: &str) -> Result<(), TaskLogError> {
-    let Err(error) = migrate(connection, place).await else { return Ok(()) };
-    let applied = version(connection).await.map_err(|error| failed(place, &error))?;
-    match migrations::judge(place, &migrations::sqlite(), applied)? {
-        Verdict::Current => Ok(()),
-        Verdict::Older => Err(error),
+/// Brings the tables of the version `applied` to their newest form.
+///
+/// Several programs may begin at the same time: each step is one transaction, so whoever comes second finds it done,
+/// fails, and goes on with the next one.
+async fn upgrade(connection: &mut SqliteConnection, place: &str, mut applied: i64) -> Result<(), TaskLogError> {
+    loop {
+        let Err(error) = migrate(connection, place).await else { return Ok(()) };
+        let now = version(connection).await.map_err(|error| failed(place, &error))?;
+        match migrations::judge(place, &migrations::sqlite(), now)? {
+            Verdict::Current => return Ok(()),
+            Verdict::Older if now > applied => applied = now,
+            Verdict::Older => return Err(error),
+        }
     }
 }
 
