@@ -5,6 +5,7 @@
 //! migration did to the data; [`cli`] is the thin layer of commands.
 
 pub mod around;
+pub mod checklist;
 pub mod cli;
 pub mod doors;
 pub mod effect;
