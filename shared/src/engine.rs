@@ -340,6 +340,11 @@ pub trait Engine: Send + Sync {
     /// Runs one query that only reads, and returns its rows as text, NULL as none. For small answers.
     async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, EngineError>;
 
+    /// The same for a query of the operator's, which names tables as the application does.
+    async fn ask(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, EngineError> {
+        self.query(sql).await
+    }
+
     /// Begins a restore into this database, which must not exist or be empty; removes what an earlier, unfinished
     /// restore into it left behind. Refuses without touching anything where the target is not empty or is a template.
     async fn aside(&self, source: &dyn DumpSource) -> Result<Box<dyn Aside>, EngineError>;

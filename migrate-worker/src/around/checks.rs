@@ -188,7 +188,7 @@ impl Check {
     }
 
     async fn ask(&self, engine: &dyn Engine, sql: &str) -> Result<Answer, CheckError> {
-        let rows = engine.query(sql).await;
+        let rows = engine.ask(sql).await;
         let rows = rows.map_err(|error| CheckError::Unasked { name: self.name.clone(), error })?;
         Ok(match &self.expect {
             // Those that do not match are what a person wants to see.

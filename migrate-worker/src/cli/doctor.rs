@@ -2,6 +2,7 @@
 
 use super::apply::open_world;
 use crate::Error;
+use crate::around::Around;
 use crate::runner;
 use crate::worker::as_error;
 use crate::world::World;
@@ -72,6 +73,7 @@ async fn migrations(world: &World, name: &DatabaseName) -> Result<Finding, Error
         let fact = format!("migrations need variables that are not set here: {}", missing.join(", "));
         return Ok(Finding::bad(name, fact, Some("set them where the worker is started".into())));
     }
+    Around::of(&world.config, name).map_err(as_error)?;
     let runner = runner::of(&world.config, name).map_err(as_error)?;
     let history = runner.history().await.map_err(as_error)?;
     let engine = connect::engine(world.url(name)?);

@@ -125,7 +125,7 @@ impl Runner for CommandRunner {
     }
 
     async fn current(&self, engine: &dyn Engine, _history: &History) -> Result<Current, RunnerError> {
-        let rows = match engine.query(&self.current).await {
+        let rows = match engine.ask(&self.current).await {
             Ok(rows) => rows,
             Err(EngineError::NoSuchTable(_)) => Vec::new(),
             Err(error) => return Err(error.into()),

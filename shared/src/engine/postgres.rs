@@ -122,6 +122,11 @@ impl Engine for PostgresEngine {
         session::Doing::doing(rows, format!("{} could not be read", self.url))
     }
 
+    async fn ask(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, EngineError> {
+        // Our own queries name schemas; this one relies on what database and role have set.
+        self.query(&format!("SET LOCAL search_path TO DEFAULT; {sql}")).await
+    }
+
     async fn aside(&self, source: &dyn DumpSource) -> Result<Box<dyn Aside>, EngineError> {
         let aside = aside::PostgresAside::begin(&self.url, self.folders.clone(), source).await?;
         Ok(Box::new(aside))

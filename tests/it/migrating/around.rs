@@ -139,12 +139,12 @@ fn a_check_that_fails_for_real_takes_the_migration_back() {
     let server = PrivatePostgres::start();
     server.create("shop");
     server.psql("shop", "CREATE TABLE orders (id serial PRIMARY KEY, note text); INSERT INTO orders (note) SELECT 'n' || i FROM generate_series(1, 50) i");
-    let check = "[[database.shop.checks]]\nname = \"only here\"\nsql = \"SELECT 1 WHERE current_database() LIKE '%__mig_%'\"\nexpect = \"zero\"\n";
+    let check = "[[database.shop.checks]]\nname = \"only here\"\nsql = \"SELECT id FROM orders WHERE id < 3 AND current_database() LIKE '%__mig_%'\"\nexpect = \"zero\"\n";
     let shop = shop_at(&server.url("shop"), "", check);
     let before = pg_dump_text(&server.url("shop"));
     says(
         &shop.apply(&[], "restored"),
-        &["the check \"only here\" failed: 1 row where none may be", "shop is as it was"],
+        &["the check \"only here\" failed: 2 rows where none may be: 1, 2", "shop is as it was"],
     );
     assert_eq!(pg_dump_text(&server.url("shop")), before);
     assert_eq!(server.databases("shop").len(), 2, "the failed one is kept");
@@ -284,7 +284,8 @@ fn what_cannot_be_meant_is_named_before_anything_runs() {
 #[test]
 fn the_checklist_is_ticked_by_what_the_record_holds() {
     let file = orders(3);
-    let check = "[[database.shop.checks]]\nname = \"orders\"\nsql = \"SELECT count(*) FROM orders\"\nexpect = \"unchanged\"\n";
+    let check =
+        "[[database.shop.checks]]\nname = \"orders\"\nsql = \"SELECT count(*) FROM orders\"\nexpect = \"unchanged\"\n";
     let whole = shop(&file, "", &format!("{HOOKS}{check}"));
     script(&whole, "hook", NOTES);
     whole.apply(&[], "succeeded");
@@ -312,7 +313,9 @@ fn the_checklist_is_ticked_by_what_the_record_holds() {
     refused.add("2_bad.sql", "INSERT INTO nowhere VALUES (1);");
     refused.apply(&[], "refused");
     let told = list(&refused);
-    for item in ["[x] backup made", "[ ] migration tested", "[ ] migration applied: the job is refused", "[-] services stopped"] {
+    for item in
+        ["[x] backup made", "[ ] migration tested", "[ ] migration applied: the job is refused", "[-] services stopped"]
+    {
         assert!(told.lines().any(|line| line.starts_with(item)), "{item}:\n{told}");
     }
 }

@@ -1,6 +1,6 @@
 //! `backup-agent config check`: gathers what the configuration means. Reads databases and the store, changes nothing.
 
-use super::super::{Done, Failure, Global, put_line};
+use super::super::{Done, Failure, Global, put_line, text};
 use super::print;
 use crate::agent::schedule_name;
 use crate::error::Error;
@@ -13,7 +13,7 @@ use crate::state::state_is_apart;
 use clap::Args;
 use futures_util::future::join_all;
 use jiff::{Timestamp, Zoned};
-use shared::config::{Config, MigrationsConfig};
+use shared::config::{Config, DatabaseConfig, MigrationsConfig};
 use shared::connect;
 use shared::model::{DatabaseName, DatabaseUrl, Identity, TaskKind};
 use std::path::PathBuf;
@@ -74,6 +74,8 @@ pub(super) struct MigrationsReport {
     pub(super) section: MigrationsConfig,
     /// Absolute.
     pub(super) directory: PathBuf,
+    /// What is declared around it, on one line; none where nothing is.
+    pub(super) declared: Option<String>,
     /// As whom the database is fenced, without a password; none where that is the application's role.
     pub(super) admin_url: Option<DatabaseUrl>,
     /// Where it is rehearsed, without a password; none where that is beside it.
@@ -174,11 +176,28 @@ fn database(
 }
 
 fn migrations(config: &Config, name: &DatabaseName) -> Result<Option<MigrationsReport>, Error> {
-    let section = config.databases.get(name).and_then(|database| database.migrations.clone());
-    let Some(section) = section else { return Ok(None) };
+    let Some(database) = config.databases.get(name) else { return Ok(None) };
+    let Some(section) = database.migrations.clone() else { return Ok(None) };
+    let declared = declared(database);
     let directory = config.base.join(&section.directory);
     let (admin_url, scratch_url) = (config.admin_url(name)?, config.scratch_url(name)?);
-    Ok(Some(MigrationsReport { section, directory, admin_url, scratch_url }))
+    Ok(Some(MigrationsReport { section, directory, declared, admin_url, scratch_url }))
+}
+
+/// Checks, hooks and window; commands are not shown, since they may name what is secret.
+fn declared(database: &DatabaseConfig) -> Option<String> {
+    let checks = database.checks.len();
+    let window = database.window.as_ref().map(|window| {
+        let zone = window.timezone.as_deref().unwrap_or("UTC");
+        format!("from {} to {} {zone} only", window.from, window.to)
+    });
+    let declared = [
+        (checks > 0).then(|| text::counted(checks, "check")),
+        (!database.hooks.is_empty()).then(|| "hooks of the application".to_owned()),
+        window,
+    ];
+    let declared: Vec<String> = declared.into_iter().flatten().collect();
+    (!declared.is_empty()).then(|| declared.join(", "))
 }
 
 fn urls(config: &Config) -> Result<Vec<(DatabaseName, DatabaseUrl)>, Error> {

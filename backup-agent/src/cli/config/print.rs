@@ -68,16 +68,18 @@ fn print_database(database: &DatabaseReport, is_store_unread: bool) {
 
 fn print_migrations(migrations: &MigrationsReport) {
     let section = &migrations.section;
-    let what = format!(
-        "{} in {}, ended after {}",
-        section.runner.to_string(),
-        migrations.directory.display(),
-        section.deadline
-    );
+    let what = format!("{} in {}, ended after {}", section.runner, migrations.directory.display(), section.deadline);
     line("  migrations", &what);
     let needed = section.required_env.join(", ");
     if !needed.is_empty() {
         line("", &format!("needs {needed}"));
+    }
+    let steps: Vec<&str> = section.then.iter().map(|step| step.name.as_str()).collect();
+    if !steps.is_empty() {
+        line("", &format!("then {}", steps.join(", ")));
+    }
+    if let Some(declared) = &migrations.declared {
+        line("", declared);
     }
     if let Some(url) = &migrations.admin_url {
         line("", &format!("fenced as {url}"));
@@ -165,6 +167,8 @@ fn migrations_json(migrations: &MigrationsReport) -> Value {
         "env": section.env.keys().collect::<Vec<_>>(),
         "pass_env": section.pass_env,
         "required_env": section.required_env,
+        "then": section.then.iter().map(|step| &step.name).collect::<Vec<_>>(),
+        "around": migrations.declared,
         "deadline_s": section.deadline.0.as_secs(),
         "admin_url": migrations.admin_url.as_ref().map(ToString::to_string),
         "scratch_url": migrations.scratch_url.as_ref().map(ToString::to_string),

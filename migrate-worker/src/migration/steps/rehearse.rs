@@ -94,6 +94,12 @@ async fn look_at_copy(
     scratch: &ScratchSite,
     Ran { run, before, answers }: Ran,
 ) -> Result<Rehearsed, Halt> {
+    let current = site.runner.current(&*scratch.engine, &checked.history).await?;
+    if !current.faults.is_empty() {
+        let tool = site.runner.name();
+        let message = format!("what {tool} wrote down in the rehearsal is not good: {}", current.faults.join("; "));
+        return Err(Halt::refused(message));
+    }
     let (found, after) = site.look(&*scratch.engine, &checked.history, &*kept.stored).await?;
     arrived(site, checked, &after)?;
     if let (Some(server), DatabaseUrl::Postgres(url)) = (scratch.server(), &scratch.url) {
@@ -102,11 +108,9 @@ async fn look_at_copy(
             return Err(Halt::refused(format!("the rehearsal left something over: {}", left.join("; "))));
         }
     }
-    let (current, profile) =
-        tokio::join!(site.runner.current(&*scratch.engine, &checked.history), scratch.engine.profile(2));
     let mut own_tables = checked.own_tables.clone();
-    own_tables.extend(current?.own_tables);
-    let effects = Effects::between(&before, &profile?, &own_tables);
+    own_tables.extend(current.own_tables);
+    let effects = Effects::between(&before, &scratch.engine.profile(2).await?, &own_tables);
     let route = turned_out(site.runner.name(), &checked.route, &kept.note.state, &after, &effects)?;
     let said = format!("{} in {:.2} s", route_words(&route), run.duration.as_secs_f64());
     site.story.step("rehearse", &said, run.duration);
