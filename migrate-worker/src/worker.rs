@@ -12,7 +12,7 @@ use backup_agent::record::{HeldLease, KeptAlive, TaskMeter, write_end};
 use backup_agent::stop::{Stop, Stopper};
 use shared::clock::Clock;
 use shared::connect;
-use shared::model::{DatabaseName, DatabaseUrl, Task, TaskKind, TaskReport, TaskState};
+use shared::model::{DatabaseName, DatabaseUrl, Task, TaskKind, TaskPlan, TaskReport, TaskState};
 use shared::task_log::{Claimed, Ending, TaskLog, TaskLogError, Worker};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -94,6 +94,10 @@ async fn record(
     ledger: Ledger,
     clock: &dyn Clock,
 ) -> Result<(), Error> {
+    if outcome.state == TaskState::Waiting {
+        // It was let go of with that, and may be somebody else's by now.
+        return Ok(());
+    }
     let ending = Ending { state: outcome.state, again_at: None, report: report(outcome) };
     match write_end(&*held.log, &held.lease, &ending, clock).await {
         None if outcome.state != TaskState::Stuck => ledger.close()?,
@@ -110,6 +114,7 @@ async fn record(
 struct Prepared {
     name: DatabaseName,
     spec: MigrateSpec,
+    plan: Option<TaskPlan>,
     url: DatabaseUrl,
     runner: Box<dyn Runner>,
 }
@@ -121,12 +126,12 @@ fn prepare(world: &World, task: &Task) -> Result<Prepared, Error> {
     let url = world.url(&name)?;
     world.migrations(&name)?;
     let runner = runner::of(&world.config, &name).map_err(as_error)?;
-    Ok(Prepared { name, spec, url, runner })
+    Ok(Prepared { name, spec, plan: task.plan.clone(), url, runner })
 }
 
 fn site(with: Performance, prepared: Prepared, ledger: Ledger) -> Site {
     let Performance { world, worker, story, meter, stopper, stop, .. } = with;
-    let Prepared { name, spec, url, runner } = prepared;
+    let Prepared { name, spec, plan, url, runner } = prepared;
     let engine = connect::engine(url.clone());
     Site {
         world,
@@ -136,6 +141,7 @@ fn site(with: Performance, prepared: Prepared, ledger: Ledger) -> Site {
         runner,
         worker,
         spec,
+        plan,
         ledger,
         story,
         meter,
@@ -172,6 +178,9 @@ pub fn words(task: &Task, outcome: &Outcome) -> String {
         _ => String::new(),
     };
     let mut text = format!("{}: {}", outcome.state, outcome.message);
+    if outcome.state == TaskState::Waiting {
+        text.push_str(&format!("; migrate-worker approve {}", task.job_id));
+    }
     if !about.is_empty() && !outcome.message.contains(&about) {
         text.push_str(&format!(". {about}"));
     }
@@ -195,6 +204,9 @@ fn report(outcome: &Outcome) -> TaskReport {
     }
 }
 
+/// The exit code of a task that waits for a person's approval.
+pub const WAITS: u8 = 6;
+
 /// The exit code that says an outcome.
 pub fn exit_code(state: TaskState) -> u8 {
     match state {
@@ -202,6 +214,7 @@ pub fn exit_code(state: TaskState) -> u8 {
         TaskState::Refused => 3,
         TaskState::Restored => 4,
         TaskState::Stuck => 5,
+        TaskState::Waiting => WAITS,
         _ => 1,
     }
 }

@@ -9,7 +9,7 @@ pub use backup_agent::target::{Begun, read};
 
 /// Names of the steps in the journal.
 pub mod step {
-    pub use backup_agent::target::step::BEGIN;
+    pub use backup_agent::target::step::{BEGIN, LET_GO};
 
     /// Backup A was made.
     pub const BACKUP_A: &str = "backup-a";

@@ -1,5 +1,6 @@
 //! The steps that are the same for every database, one file each.
 
+mod approval;
 mod back_up;
 mod lock;
 mod plan;
@@ -11,6 +12,7 @@ mod space;
 mod tidy;
 mod tool;
 
+pub use approval::approval;
 pub use back_up::{Kept, back_up, keep_here, open_backup, take_backup};
 pub use lock::lock;
 pub use plan::plan;
