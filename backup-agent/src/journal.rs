@@ -77,8 +77,8 @@ impl Journal {
         Ok(&self.notes[at])
     }
 
-    /// Removes the file: the task has ended, and the record knows how.
-    pub fn remove(self) -> io::Result<()> {
+    /// Removes the file: the record knows all there is to know. Nothing may be added afterwards.
+    pub fn unlink(&self) -> io::Result<()> {
         gone(fs::remove_file(&self.path))
     }
 }

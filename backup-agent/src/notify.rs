@@ -5,7 +5,9 @@
 //! made at least once: a receiver may hear the same message twice, under the same id.
 //!
 //! Told are three of a task's moments. Start: it is running. Success: it succeeded. Failure: it ended in any other way
-//! (failed, refused, expired, restored, and also cancelled: what was to be done was not done) or is stuck.
+//! (failed, refused, expired, restored, and also cancelled: what was to be done was not done) or is stuck. The exchange of
+//! events hears of every one of these, and besides of a plan that waits for approval (`waiting`) and of the approval
+//! (`approved`).
 
 pub mod celery;
 mod command;

@@ -27,6 +27,8 @@ pub mod step {
     pub const BEGIN: &str = "begin";
     /// The lock at the database is held.
     pub const LOCK: &str = "lock";
+    /// Its owner let go of the task in good order. Who had it until then was not lost, and may do something else by now.
+    pub const LET_GO: &str = "let-go";
 }
 
 /// How often it is asked whether a server still knows the lock.
@@ -145,10 +147,17 @@ async fn end_workers(ledger: &Ledger) -> Result<(), Error> {
     Ok(())
 }
 
-/// Notes of a step that were made under earlier leases.
+/// Notes of a step that were made under earlier leases, since the task was last let go of.
 fn earlier<'a>(ledger: &'a Ledger, step: &'a str, phase: Phase) -> impl Iterator<Item = &'a StepNote> {
     let epoch = ledger.lease().epoch;
-    ledger.notes().iter().filter(move |note| note.step == step && note.phase == phase && note.epoch < epoch)
+    let of_lost = since_let_go(ledger.notes()).iter();
+    of_lost.filter(move |note| note.step == step && note.phase == phase && note.epoch < epoch)
+}
+
+/// The notes of those who had the task since it was last let go of in good order; all where it never was.
+pub fn since_let_go(notes: &[StepNote]) -> &[StepNote] {
+    let let_go = notes.iter().rposition(|note| note.step == step::LET_GO);
+    &notes[let_go.map_or(0, |at| at + 1)..]
 }
 
 /// What a note of the journal holds.

@@ -116,7 +116,7 @@ impl Facts<'_> {
             1 => "1 loss, which was allowed".to_owned(),
             more => format!("{more} losses, which were allowed"),
         };
-        match text(plan.get("approved_by")) {
+        match self.task.plan.as_ref().and_then(|plan| plan.approved_by.as_ref()) {
             Some(person) => (Tick::Done, format!("{said}; approved by {person}")),
             None => (Tick::Done, said),
         }

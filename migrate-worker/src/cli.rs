@@ -1,6 +1,7 @@
 //! The commands: arguments in, a task done or asked for, a report out. stdout is data, stderr is speech.
 
 mod apply;
+mod approve;
 mod cancel;
 mod dead_letters;
 mod demo;
@@ -18,7 +19,8 @@ mod teller;
 mod view;
 
 use crate::runner::sql::child;
-use backup_agent::cli::{Done, Global, exit_code};
+use crate::worker::WAITS;
+use backup_agent::cli::{Done, Failure, Global, exit_code};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -34,7 +36,7 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 succeeded; 1 failed; 2 wrong usage; 3 refused, nothing touched; 4 restored, it is as it was;
-5 stuck, a person is needed.
+5 stuck, a person is needed; 9 waits for approval.
 
 Try it: migrate-worker demo";
 
@@ -51,6 +53,7 @@ enum Command {
     Show(show::Show),
     Output(output::Output),
     Cancel(cancel::Cancel),
+    Approve(approve::Approve),
     Resolve(resolve::Resolve),
     Run(run::Run),
     DeadLetters(dead_letters::DeadLetters),
@@ -76,6 +79,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Show(command) => command.run(global).await,
         Command::Output(command) => command.run(global).await,
         Command::Cancel(command) => command.run(global).await,
+        Command::Approve(command) => command.run(global).await,
         Command::Resolve(command) => command.run(global).await,
         Command::Run(command) => command.run(global).await,
         Command::DeadLetters(command) => command.run(global).await,
@@ -87,7 +91,12 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Doctor(command) => command.run(global).await,
         Command::Demo(command) => command.run().await,
     };
-    exit_code(done)
+    let waits = matches!(done, Err(Failure::Said(WAITS)));
+    match exit_code(done) {
+        // By this number backup-agent tells damage; here that is a failure like others.
+        code if code == ExitCode::from(WAITS) && !waits => ExitCode::FAILURE,
+        code => code,
+    }
 }
 
 impl Cli {

@@ -9,6 +9,7 @@ mod compare;
 mod lines;
 mod loss;
 mod names;
+mod outline;
 mod search;
 #[cfg(test)]
 mod tests;
@@ -140,6 +141,12 @@ impl Effects {
     /// The data found nowhere any more, by table as it was called before; its rows first, then its columns.
     pub fn losses(&self) -> Vec<Loss> {
         self.losses.clone()
+    }
+
+    /// What happens to each table, a line each, without numbers of rows and values: those of an application that goes on
+    /// working are others at each rehearsal. What is only stored anew is left out.
+    pub fn outline(&self) -> Vec<String> {
+        outline::outline(self)
     }
 
     /// The report for people, a line each; the tables nothing happened to are counted in the last.

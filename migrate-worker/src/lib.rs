@@ -12,6 +12,7 @@ pub mod effect;
 pub mod executor;
 pub mod leftovers;
 pub mod migration;
+pub mod plan;
 pub mod pool;
 pub mod runner;
 pub mod spec;

@@ -13,8 +13,9 @@ mod resolve;
 mod resume;
 mod site;
 mod steps;
+mod wait;
 
-pub use facts::{Outcome, State, heads, noted_states, step};
+pub use facts::{Outcome, State, heads, noted_states, route_words, step};
 pub use halt::{Halt, Reason};
 pub use in_place::whereabouts;
 pub use recover::recover;
@@ -22,7 +23,8 @@ pub use resolve::{Verdict, resolve};
 pub use site::{Live, Pace, Site, Told};
 
 use crate::Error;
-use facts::{BackedUp, Begun, Rehearsed, route_words};
+use backup_agent::target::since_let_go;
+use facts::{BackedUp, Begun, Rehearsed};
 use serde_json::json;
 use shared::model::{Phase, TaskState};
 use std::time::Duration;
@@ -83,6 +85,7 @@ async fn go_locked(site: &mut Site, extent: Extent) -> Result<Success, Halt> {
     if extent == Extent::Rehearse {
         return Ok(Success::rehearsed(&backed_up, &rehearsed));
     }
+    steps::approval(site, &checked, &rehearsed).await?;
     steps::fits_window(site, Duration::from_secs_f64(rehearsed.tool_s))?;
     steps::stop_application(site).await?;
     match site.live().await? {
@@ -96,6 +99,7 @@ async fn conclude(site: &mut Site, ended: Result<Success, Halt>) -> Result<Outco
     let outcome = match ended {
         Ok(success) => success.outcome(),
         Err(Halt::Lost(why)) => return Err(Error::failed(format!("{why}; nothing more was written"))),
+        Err(Halt::Waiting(asked)) => return wait::wait(site, *asked).await,
         Err(Halt::Refused(reason)) => unsuccessful(TaskState::Refused, reason),
         Err(Halt::Restored(reason)) => unsuccessful(TaskState::Restored, reason),
         Err(Halt::Stuck(reason)) => unsuccessful(TaskState::Stuck, reason),
@@ -149,7 +153,8 @@ impl Success {
 impl Site {
     /// Notes that the task begins. One that its owners were lost from again and again is refused.
     async fn note_begin(&mut self) -> Result<(), Halt> {
-        let begun = self.ledger.notes().iter().filter(|note| note.step == step::BEGIN && note.phase == Phase::Intent);
+        let begun = since_let_go(self.ledger.notes()).iter();
+        let begun = begun.filter(|note| note.step == step::BEGIN && note.phase == Phase::Intent);
         if begun.count() >= MAX_BEGINNINGS {
             return Err(Halt::refused(format!(
                 "it was begun {MAX_BEGINNINGS} times and its worker was lost each time"

@@ -191,6 +191,11 @@ pub trait Runner: Send + Sync {
     /// All revisions of its directory. Starts the tool where it must; reads no database.
     async fn history(&self) -> Result<History, RunnerError>;
 
+    /// A digest of what the files of these revisions say, so that an edited one is noticed; none where that is not known.
+    async fn contents(&self, _route: &Route) -> Result<Option<String>, RunnerError> {
+        Ok(None)
+    }
+
     /// Where the database stands, by a query of ours; compared with `history` where the tool keeps checksums.
     async fn current(&self, engine: &dyn Engine, history: &History) -> Result<Current, RunnerError>;
 

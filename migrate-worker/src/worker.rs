@@ -13,7 +13,7 @@ use backup_agent::record::{HeldLease, KeptAlive, TaskMeter, write_end};
 use backup_agent::stop::{Stop, Stopper};
 use shared::clock::Clock;
 use shared::connect;
-use shared::model::{DatabaseName, DatabaseUrl, Task, TaskKind, TaskReport, TaskState};
+use shared::model::{DatabaseName, DatabaseUrl, Task, TaskKind, TaskPlan, TaskReport, TaskState};
 use shared::task_log::{Claimed, Ending, TaskLog, TaskLogError, Worker};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -95,6 +95,10 @@ async fn record(
     ledger: Ledger,
     clock: &dyn Clock,
 ) -> Result<(), Error> {
+    if outcome.state == TaskState::Waiting {
+        // It was let go of with that, and may be somebody else's by now.
+        return Ok(());
+    }
     let ending = Ending { state: outcome.state, again_at: None, report: report(outcome) };
     match write_end(&*held.log, &held.lease, &ending, clock).await {
         None if outcome.state != TaskState::Stuck => ledger.close()?,
@@ -111,6 +115,7 @@ async fn record(
 struct Prepared {
     name: DatabaseName,
     spec: MigrateSpec,
+    plan: Option<TaskPlan>,
     url: DatabaseUrl,
     runner: Box<dyn Runner>,
     around: Around,
@@ -124,12 +129,12 @@ fn prepare(world: &World, task: &Task) -> Result<Prepared, Error> {
     world.migrations(&name)?;
     let runner = runner::of(&world.config, &name).map_err(as_error)?;
     let around = Around::of(&world.config, &name).map_err(as_error)?;
-    Ok(Prepared { name, spec, url, runner, around })
+    Ok(Prepared { name, spec, plan: task.plan.clone(), url, runner, around })
 }
 
 fn site(with: Performance, prepared: Prepared, ledger: Ledger) -> Site {
     let Performance { world, worker, story, meter, stopper, stop, .. } = with;
-    let Prepared { name, spec, url, runner, around } = prepared;
+    let Prepared { name, spec, plan, url, runner, around } = prepared;
     let engine = connect::engine(url.clone());
     Site {
         world,
@@ -139,6 +144,7 @@ fn site(with: Performance, prepared: Prepared, ledger: Ledger) -> Site {
         runner,
         worker,
         spec,
+        plan,
         ledger,
         story,
         meter,
@@ -178,6 +184,9 @@ pub fn words(task: &Task, outcome: &Outcome) -> String {
         _ => String::new(),
     };
     let mut text = format!("{}: {}", outcome.state, outcome.message);
+    if outcome.state == TaskState::Waiting {
+        text.push_str(&format!("; migrate-worker approve {}", task.job_id));
+    }
     if !about.is_empty() && !outcome.message.contains(&about) {
         text.push_str(&format!(". {about}"));
     }
@@ -201,6 +210,9 @@ fn report(outcome: &Outcome) -> TaskReport {
     }
 }
 
+/// The exit code of a task that waits for a person's approval.
+pub const WAITS: u8 = 9;
+
 /// The exit code that says an outcome.
 pub fn exit_code(state: TaskState) -> u8 {
     match state {
@@ -208,6 +220,7 @@ pub fn exit_code(state: TaskState) -> u8 {
         TaskState::Refused => 3,
         TaskState::Restored => 4,
         TaskState::Stuck => 5,
+        TaskState::Waiting => WAITS,
         _ => 1,
     }
 }

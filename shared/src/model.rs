@@ -20,4 +20,4 @@ pub use moment::{At, InvalidAt, parse_at};
 pub use profile::{ColumnProfile, Profile, TableProfile, ValueSum};
 pub use secret::Secret;
 pub use step::{Phase, StepNote};
-pub use task::{JobId, NewTask, Reply, Slot, Task, TaskDoor, TaskEvent, TaskKind, TaskReport, TaskState};
+pub use task::{JobId, NewTask, Reply, Slot, Task, TaskDoor, TaskEvent, TaskKind, TaskPlan, TaskReport, TaskState};

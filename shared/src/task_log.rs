@@ -4,6 +4,7 @@
 //! claims it by a lease with an epoch. Every write of the holder names the epoch, so one that was taken for dead and
 //! comes back writes nothing. The record never lives in a database it protects.
 
+mod approval;
 mod claim;
 mod events;
 mod hold;
@@ -128,6 +129,17 @@ pub struct Ending {
     pub report: TaskReport,
 }
 
+/// A person's word that a plan may be carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    /// Digest of the plan that is meant: another one is not approved by it.
+    pub plan: String,
+    /// Who says so.
+    pub by: String,
+    /// What they have to say.
+    pub comment: Option<String>,
+}
+
 /// Which tasks are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskFilter {
@@ -197,7 +209,8 @@ pub trait TaskLog: StepLog {
     /// Of one database only one task of migrate, rehearse, backup and restore in place (`"in_place": true` in its spec)
     /// is active at a time. A migration or a restore whose holder was lost stays active, as `recovering`, and is handed
     /// out before everything else under the same try. Other tasks whose holder was lost go back into the queue; expired
-    /// ones and those whose holder was lost on their last attempt are ended on the way. A task that helps with a stuck
+    /// ones and those whose holder was lost on their last attempt are ended on the way. What waits for approval is never
+    /// handed out, but expires like others. A task that helps with a stuck
     /// one is handed out while that one is stuck, and expires when it no longer is. Where migrations are wanted and one
     /// waits for a scheduled backup of its database, the backup's holder is asked to end it.
     async fn claim(&self, worker: &Worker, wanted: &Wanted, lease: Duration) -> Result<Option<Claimed>, TaskLogError>;
@@ -207,6 +220,26 @@ pub trait TaskLog: StepLog {
 
     /// Ends a try, writes its event and the outbox. Fails with [`TaskLogError::LeaseLost`], and then wrote nothing.
     async fn finish(&self, lease: &TaskLease, ending: &Ending) -> Result<(), TaskLogError>;
+
+    /// Lets go of a migration whose plan is made: it waits until a person approves the plan, and is nobody's meanwhile.
+    ///
+    /// `plan` is the digest of what would be done; a plan it waited with before, and its approval, count no more. The try
+    /// is given back. Where somebody wishes the task's end it is cancelled instead; returns the state it then has. The
+    /// same call again, because its answer was lost, is no loss and is written once. Fails with
+    /// [`TaskLogError::LeaseLost`], and with [`TaskLogError::Unusable`] for a task that cannot wait: only migrations can,
+    /// and none that was stuck.
+    async fn wait_for_approval(
+        &self,
+        lease: &TaskLease,
+        plan: &str,
+        report: &TaskReport,
+    ) -> Result<TaskState, TaskLogError>;
+
+    /// Approves the plan a task waits with: it is queued then, and whoever claims it begins anew.
+    ///
+    /// Fails with [`TaskLogError::NotWaiting`], with [`TaskLogError::OtherPlan`] where it waits with another plan, and
+    /// with [`TaskLogError::OwnWish`] where the one who approves is one of those who asked; nothing is written then.
+    async fn approve(&self, job: &JobId, approval: &Approval) -> Result<(), TaskLogError>;
 
     /// Asks for a task's end: a waiting one is cancelled at once, a running one by its holder. Returns the state it then has.
     async fn cancel(&self, job: &JobId, by: &str) -> Result<TaskState, TaskLogError>;
@@ -336,6 +369,34 @@ pub enum TaskLogError {
         /// What it is.
         state: TaskState,
     },
+    /// The task does not wait for approval.
+    #[error("job {job} is {state}, not waiting for approval")]
+    NotWaiting {
+        /// The task.
+        job: JobId,
+        /// What it is.
+        state: TaskState,
+    },
+    /// The task waits with another plan than the one that is approved.
+    #[error("job {job} waits with plan {waits}, not with {plan}")]
+    OtherPlan {
+        /// The task.
+        job: JobId,
+        /// Digest of the plan it waits with.
+        waits: String,
+        /// Digest of the plan that is meant.
+        plan: String,
+    },
+    /// Whoever asked for a task does not approve it.
+    #[error("job {job} was asked for by {requested_by}, so {by} may not approve it")]
+    OwnWish {
+        /// The task.
+        job: JobId,
+        /// Who would approve.
+        by: String,
+        /// Who asked.
+        requested_by: String,
+    },
     /// What is recorded is not what was written.
     #[error("{place}: {message}")]
     Damaged {
@@ -360,7 +421,10 @@ impl TaskLogError {
     pub fn class(&self) -> Class {
         match self {
             TaskLogError::Unavailable { .. } => Class::Transient,
-            TaskLogError::Busy { .. } => Class::Refused,
+            TaskLogError::Busy { .. }
+            | TaskLogError::NotWaiting { .. }
+            | TaskLogError::OtherPlan { .. }
+            | TaskLogError::OwnWish { .. } => Class::Refused,
             TaskLogError::Damaged { .. } => Class::Corrupt,
             _ => Class::Permanent,
         }

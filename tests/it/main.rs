@@ -3,6 +3,7 @@
 
 mod agent_faults;
 mod agent_run;
+mod approvals;
 mod bad_input;
 mod canaries;
 mod config_check;

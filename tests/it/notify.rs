@@ -7,8 +7,8 @@ use shared::clock::Clock;
 use shared::config::Config;
 use shared::model::{JobId, NewTask, StepNote, Task, TaskDoor, TaskEvent, TaskKind, TaskReport, TaskState};
 use shared::task_log::{
-    Claimed, Delivered, Delivery, Ending, Renewal, StepLog, Submitted, TaskFilter, TaskLease, TaskLog, TaskLogError,
-    TaskOutput, TaskProgress, Wanted, Worker,
+    Approval, Claimed, Delivered, Delivery, Ending, Renewal, StepLog, Submitted, TaskFilter, TaskLease, TaskLog,
+    TaskLogError, TaskOutput, TaskProgress, Wanted, Worker,
 };
 use std::io::Write;
 use std::net::TcpListener;
@@ -120,6 +120,12 @@ impl TaskLog for Outbox {
     async fn finish(&self, _: &TaskLease, _: &Ending) -> Result<(), TaskLogError> {
         unreachable!()
     }
+    async fn wait_for_approval(&self, _: &TaskLease, _: &str, _: &TaskReport) -> Result<TaskState, TaskLogError> {
+        unreachable!()
+    }
+    async fn approve(&self, _: &JobId, _: &Approval) -> Result<(), TaskLogError> {
+        unreachable!()
+    }
     async fn cancel(&self, _: &JobId, _: &str) -> Result<TaskState, TaskLogError> {
         unreachable!()
     }
@@ -162,6 +168,7 @@ fn task(kind: TaskKind, state: TaskState, clock: &FakeClock) -> Task {
         requested_by: "schedule".into(),
         stuck_job: None,
         reply: None,
+        plan: None,
         worker: None,
         is_lapsed: false,
         cancel_requested: false,

@@ -1,5 +1,6 @@
 //! One exam for every record of tasks: what the rest of Holdfast may rely on.
 
+mod approvals;
 mod claiming;
 mod damage;
 mod holding;

@@ -146,6 +146,7 @@ async fn tell(
         requested_by: task.requested_by.clone(),
         stuck_job: None,
         reply: None,
+        plan: None,
         worker: None,
         is_lapsed: false,
         cancel_requested: false,

@@ -151,10 +151,36 @@ impl Ledger {
         self.notes().last().is_none_or(|note| note.seq <= self.recorded)
     }
 
+    /// Lets go of a task in good order: whoever has it next finds everything noted in the record, and nothing here.
+    ///
+    /// The local file goes first: once the note is written nothing of this machine is touched any more, so that nothing is
+    /// taken from a successor on it. A crash in between leaves a task whose worker was lost. Fails where the record does
+    /// not answer or the lease is lost. Nothing may be noted afterwards.
+    pub async fn let_go(&mut self, step: &'static str, data: &impl Serialize) -> Result<(), Error> {
+        self.catch_up().await?;
+        if !self.is_recorded() {
+            return Err(Error::failed("the record does not have every note of the journal"));
+        }
+        let data = serde_json::to_value(data).map_err(|error| Error::failed(error.to_string()))?;
+        let seq = self.notes().last().map_or(1, |note| note.seq + 1);
+        let (epoch, at) = (self.held.lease.epoch, self.clock.now());
+        let note = StepNote { seq, epoch, at, step: step.to_owned(), phase: Phase::Done, data };
+        crash_point::reached_in(step, "before its note");
+        self.journal.unlink().map_err(irremovable)?;
+        crash_point::reached_in(step, "the journal is gone, not yet noted in the record");
+        self.held.log.note_step(&self.held.lease, &note).await?;
+        crash_point::reached_in(step, "after its note");
+        Ok(())
+    }
+
     /// Ends the journal of a task whose end the record knows.
     pub fn close(self) -> Result<(), Error> {
-        self.journal.remove().map_err(|error| Error::failed(format!("the local journal cannot be removed: {error}")))
+        self.journal.unlink().map_err(irremovable)
     }
+}
+
+fn irremovable(error: std::io::Error) -> Error {
+    Error::failed(format!("the local journal cannot be removed: {error}"))
 }
 
 fn unwritable(spool: &Path, error: &std::io::Error) -> Error {

@@ -10,7 +10,8 @@ pub const EVENTS_CHANNEL: &str = "events";
 /// Channel of the one who asked by a message.
 pub const REPLY_CHANNEL: &str = "reply";
 
-/// Tells the exchange of events; nobody need listen. The routing key is `job.<state>.<database>`.
+/// Tells the exchange of events; nobody need listen. The routing key is `job.<state>.<database>`, and
+/// `job.approved.<database>` for an approval.
 pub(super) async fn tell(broker: &Publisher, task: &Task, event: &TaskEvent) -> Result<(), Undelivered> {
     let target = task.target.as_ref().map_or("-", DatabaseName::as_str);
     let to = Address::new(EVENTS, format!("job.{}.{target}", event.what));

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::Value;
 use shared::clock;
 use shared::connect;
-use shared::model::{DatabaseName, Task, TaskKind};
+use shared::model::{DatabaseName, Task, TaskKind, TaskState};
 use shared::task_log::{TaskFilter, TaskLog};
 use std::sync::Arc;
 
@@ -63,6 +63,10 @@ pub fn json(task: &Task) -> Value {
     value["spec"] = task.spec.clone();
     value["result"] = task.report.result.clone().unwrap_or_else(|| serde_json::json!({}));
     value["stuck_job"] = serde_json::json!(task.stuck_job);
+    let plan = task.plan.as_ref();
+    value["plan_digest"] = serde_json::json!(plan.map(|plan| &plan.digest));
+    value["approved_by"] = serde_json::json!(plan.and_then(|plan| plan.approved_by.as_ref()));
+    value["approval_comment"] = serde_json::json!(plan.and_then(|plan| plan.comment.as_ref()));
     value
 }
 
@@ -89,6 +93,12 @@ pub fn line(task: &Task) -> String {
     }
     if let Some(error) = &report.error_message {
         line.push_str(&format!("  {}", text::name(error)));
+    }
+    if let Some(by) = task.plan.as_ref().and_then(|plan| plan.approved_by.as_deref()) {
+        line.push_str(&format!("  approved by {}", text::name(by)));
+    }
+    if task.state == TaskState::Waiting {
+        line.push_str(&format!("  hint: migrate-worker approve {id}"));
     }
     line
 }

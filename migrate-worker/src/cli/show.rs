@@ -1,12 +1,13 @@
 //! `migrate-worker show`
 
+use super::approve::plan_lines;
 use super::history::{LISTS_ALL, existing_record, json, line};
 use crate::checklist::{Item, Tick, checklist};
 use backup_agent::cli::history::{event_line, find, put_json};
 use backup_agent::cli::{Done, Global, put_line, text};
 use clap::Args;
 use serde_json::Value;
-use shared::model::{Phase, StepNote};
+use shared::model::{Phase, StepNote, TaskState};
 
 /// Tells everything about one job: what was asked for, its events, its steps, what it gave
 #[derive(Debug, Args)]
@@ -52,6 +53,10 @@ impl Show {
             put_line(&format!("holder  {program} on {}, process {}{gone}", text::name(&worker.host), worker.pid));
         }
         put_values("asked", &task.spec);
+        if task.state == TaskState::Waiting {
+            put_line("waits for approval");
+            plan_lines(&task).iter().for_each(|line| put_line(&format!("  {line}")));
+        }
         put_line("events");
         for event in &events {
             put_line(&event_line(event));

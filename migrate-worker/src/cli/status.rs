@@ -25,10 +25,12 @@ pub struct Status {
 /// How a database stands.
 struct Standing {
     database: DatabaseName,
-    /// What is active, or else the newest migration.
+    /// What is active, or else waits for approval, or else the newest migration.
     task: Option<Task>,
     /// Migrations that wait.
     waiting: usize,
+    /// The one that waits for approval the longest.
+    unapproved: Option<Task>,
 }
 
 impl Status {
@@ -50,7 +52,7 @@ impl Status {
         if found.is_empty() {
             say!("no database is configured");
         }
-        if found.iter().any(|standing| standing.remedy().is_some()) { Err(Failure::Said(5)) } else { Ok(()) }
+        if found.iter().any(|standing| standing.stuck().is_some()) { Err(Failure::Said(5)) } else { Ok(()) }
     }
 }
 
@@ -63,19 +65,24 @@ async fn standing(log: &dyn TaskLog, database: DatabaseName) -> Result<Standing,
     // What is stuck comes before what helps with it.
     active.sort_by_key(|task| task.state != TaskState::Stuck);
     let newest = TaskFilter { kinds: vec![TaskKind::Migrate], limit: 1, ..of.clone() };
-    let task = match active.into_iter().next() {
+    let waiting = log.tasks(&TaskFilter { kinds: vec![TaskKind::Migrate], states: waits, ..of }).await?;
+    let unapproved = waiting.iter().rfind(|task| task.state == TaskState::Waiting).cloned();
+    let task = match active.into_iter().next().or_else(|| unapproved.clone()) {
         Some(task) => Some(task),
         None => log.tasks(&newest).await?.into_iter().next(),
     };
-    let waiting = log.tasks(&TaskFilter { kinds: vec![TaskKind::Migrate], states: waits, ..of }).await?.len();
-    Ok(Standing { database, task, waiting })
+    Ok(Standing { database, task, waiting: waiting.len(), unapproved })
 }
 
 impl Standing {
+    fn stuck(&self) -> Option<&Task> {
+        self.task.as_ref().filter(|task| task.state == TaskState::Stuck)
+    }
+
     /// What a person must do, where only a person can.
     fn remedy(&self) -> Option<String> {
-        let stuck = self.task.as_ref().filter(|task| task.state == TaskState::Stuck)?;
-        Some(format!("migrate-worker resolve {}", stuck.job_id))
+        let resolve = self.stuck().map(|task| format!("migrate-worker resolve {}", task.job_id));
+        resolve.or_else(|| Some(format!("migrate-worker approve {}", self.unapproved.as_ref()?.job_id)))
     }
 
     fn line(&self) -> String {

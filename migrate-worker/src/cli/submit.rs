@@ -37,7 +37,7 @@ pub struct Submit {
     /// With --via amqp: sign by this key of the configuration [default: its only one, where there is one]
     #[arg(long, value_name = "ID")]
     key: Option<String>,
-    /// Wait for its end and tell it; the exit code is that of the outcome
+    /// Wait for its end, or until it waits for approval, and tell it; the exit code is that of the outcome
     #[arg(long)]
     wait: bool,
 }
@@ -116,7 +116,7 @@ fn signature(config: &Config, key: Option<&str>, body: &[u8]) -> Result<BTreeMap
     Ok(BTreeMap::from([(KEY.to_owned(), id.into()), (SIGNATURE.to_owned(), sign(&secret, body).into())]))
 }
 
-/// Waits until nobody works on a task any more: it has ended, or it is stuck.
+/// Waits until nobody works on a task any more: it has ended, it is stuck, or it waits for approval.
 async fn wait(log: &dyn TaskLog, job: &JobId, via: Via, tells: bool) -> Result<Task, Error> {
     let (mut told, mut failures) = (String::new(), 0);
     // A message is recorded by a worker, sooner or later.
@@ -140,7 +140,7 @@ async fn wait(log: &dyn TaskLog, job: &JobId, via: Via, tells: bool) -> Result<T
         }
         is_recorded = true;
         let task = found.ok_or_else(|| Error::failed(format!("job {job} has gone from {}", log.describe())))?;
-        if task.state.is_terminal() || task.state == TaskState::Stuck {
+        if task.state.is_terminal() || matches!(task.state, TaskState::Stuck | TaskState::Waiting) {
             return Ok(task);
         }
         let now = if task.is_lapsed { "its worker does not answer".to_owned() } else { progress(&task) };
@@ -162,13 +162,15 @@ fn progress(task: &Task) -> String {
 /// How a task ended, for a person.
 fn outcome(task: &Task) -> String {
     let result = |name: &str| task.report.result.as_ref().and_then(|result| result.get(name)?.as_str().map(text::name));
-    let message = task.report.error_message.as_deref().map(text::name).or_else(|| result("message"));
+    let error = task.report.error_message.as_deref().filter(|_| task.state != TaskState::Waiting).map(text::name);
+    let message = error.or_else(|| result("message"));
     let mut line = task.state.to_string();
     if let Some(message) = message.filter(|message| !message.is_empty()) {
         line.push_str(&format!(": {message}"));
     }
     let hint = match task.state {
         TaskState::Stuck => Some(format!("migrate-worker resolve {}", task.job_id)),
+        TaskState::Waiting => Some(format!("migrate-worker approve {}", task.job_id)),
         _ => result("hint"),
     };
     if let Some(hint) = hint {

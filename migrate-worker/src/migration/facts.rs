@@ -10,7 +10,7 @@ pub use backup_agent::target::{Begun, read};
 
 /// Names of the steps in the journal.
 pub mod step {
-    pub use backup_agent::target::step::BEGIN;
+    pub use backup_agent::target::step::{BEGIN, LET_GO};
 
     /// The application was stopped.
     pub const STOP: &str = "stop";

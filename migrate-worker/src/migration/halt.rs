@@ -1,5 +1,6 @@
 //! How a migration ends before its end.
 
+use super::wait::Asked;
 use crate::Error;
 use crate::runner::RunnerError;
 use backup_agent::stop::StopReason;
@@ -15,6 +16,8 @@ pub enum Halt {
     Restored(Reason),
     /// It failed and the way back is not proven: a person is needed.
     Stuck(Reason),
+    /// Its plan must be approved first; nothing of it reached the database.
+    Waiting(Box<Asked>),
     /// Somebody else has the task, or will have it: nothing more is written.
     Lost(String),
 }

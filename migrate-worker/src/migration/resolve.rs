@@ -31,6 +31,10 @@ pub async fn resolve(site: &mut Site, verdict: Verdict) -> Result<Outcome, Error
     site.ledger.rely_on_journal();
     let outcome = match settle(site, verdict).await {
         Ok(outcome) => outcome,
+        // Nothing is planned here.
+        Err(Halt::Waiting(_)) => {
+            return Err(Error::failed("what is stuck cannot wait for approval; nothing was written"));
+        }
         Err(Halt::Lost(why)) => return Err(Error::failed(format!("{why}; nothing more was written"))),
         Err(Halt::Refused(reason) | Halt::Stuck(reason) | Halt::Restored(reason)) => Outcome {
             state: TaskState::Stuck,

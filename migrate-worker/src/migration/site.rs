@@ -15,7 +15,7 @@ use backup_agent::stop::{Stop, Stopper};
 use backup_agent::target;
 use futures_util::future::BoxFuture;
 use shared::engine::{DumpSource, Engine, EngineError, LoadProgress, Progress};
-use shared::model::{DatabaseName, DatabaseUrl, Fingerprint, Phase};
+use shared::model::{DatabaseName, DatabaseUrl, Fingerprint, Phase, TaskPlan};
 use shared::task_log::Worker;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +39,8 @@ pub struct Site {
     pub worker: Worker,
     /// What was asked for.
     pub spec: MigrateSpec,
+    /// The plan the task waited with, where it did.
+    pub plan: Option<TaskPlan>,
     /// Journal and record.
     pub ledger: Ledger,
     /// Hears how it goes.

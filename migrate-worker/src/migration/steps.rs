@@ -1,5 +1,6 @@
 //! The steps that are the same for every database, one file each.
 
+mod approval;
 mod back_up;
 mod checks;
 mod hooks;
@@ -15,6 +16,7 @@ mod tidy;
 mod tool;
 mod window;
 
+pub use approval::approval;
 pub use back_up::{Kept, back_up, keep_here, open_backup, take_backup};
 pub use checks::{ask_after, ask_before};
 pub use hooks::{start_application, stop_application};

@@ -12,6 +12,7 @@ use super::{Current, Direction, Environment, History, Route, Runner, RunnerError
 use super::{address, is_revision, tool};
 use async_trait::async_trait;
 use ini::Ini;
+use sha2::{Digest, Sha256};
 use shared::engine::{Engine, table_key};
 use shared::model::{DatabaseUrl, EngineKind};
 use shared::subprocess::{Scrubber, Subprocess, Watched};
@@ -77,15 +78,9 @@ impl AlembicRunner {
         // The file goes away behind this.
         tool::watch(program, self.environment.secrets(Some(url)), call).await
     }
-}
 
-#[async_trait]
-impl Runner for AlembicRunner {
-    fn name(&self) -> &'static str {
-        "alembic"
-    }
-
-    async fn history(&self) -> Result<History, RunnerError> {
+    /// What Alembic prints of the directory.
+    async fn printed(&self) -> Result<String, RunnerError> {
         // Listing reads no database; an address that leads nowhere shows where an env.py does all the same.
         let nowhere = DatabaseUrl::Sqlite(PathBuf::from("/dev/null/no-database"));
         let ini = Ini::read(&self.ini)?;
@@ -95,17 +90,40 @@ impl Runner for AlembicRunner {
         let scrubber = Scrubber::new(self.environment.secrets(None));
         let clean = |bytes: &[u8]| String::from_utf8_lossy(&scrubber.scrub(bytes)).into_owned();
         let (stdout, stderr) = (clean(&done.stdout), clean(done.stderr.as_bytes()));
-        if !done.status.success() {
-            let said = format!("{stderr}{stdout}");
-            let other = || RunnerError::new(format!("alembic history failed: {}", tool::last_words(&said)));
-            return Err(refusal(&said).unwrap_or_else(other));
+        if done.status.success() {
+            return Ok(stdout);
         }
-        let history = history::parse(&stdout)?;
+        let said = format!("{stderr}{stdout}");
+        let other = || RunnerError::new(format!("alembic history failed: {}", tool::last_words(&said)));
+        Err(refusal(&said).unwrap_or_else(other))
+    }
+}
+
+#[async_trait]
+impl Runner for AlembicRunner {
+    fn name(&self) -> &'static str {
+        "alembic"
+    }
+
+    async fn history(&self) -> Result<History, RunnerError> {
+        let history = history::parse(&self.printed().await?)?;
         if history.revisions.is_empty() {
             let message = format!("there is no migration in the project of {}", self.ini.display());
             return Err(RunnerError::new(message).hint("make one (`alembic revision`), or see script_location"));
         }
         Ok(history)
+    }
+
+    async fn contents(&self, route: &Route) -> Result<Option<String>, RunnerError> {
+        let paths = history::paths(&self.printed().await?);
+        let mut digest = Sha256::new();
+        for id in &route.revisions {
+            let path = paths.get(id).ok_or_else(|| RunnerError::new(format!("revision {id} has no file any more")))?;
+            let text = std::fs::read(path)
+                .map_err(|error| RunnerError::new(format!("the file of revision {id} cannot be read: {error}")))?;
+            digest.update(Sha256::digest(text));
+        }
+        Ok(Some(hex::encode(digest.finalize())))
     }
 
     async fn current(&self, engine: &dyn Engine, history: &History) -> Result<Current, RunnerError> {

@@ -12,6 +12,7 @@ use super::environment::of_sessions;
 use super::{Current, Direction, Environment, History, Revision, Route, Runner, RunnerError, ToolCall, ToolRun};
 use super::{address, is_revision, tool};
 use async_trait::async_trait;
+use sha2::{Digest, Sha256};
 use shared::engine::Engine;
 use shared::model::DatabaseUrl;
 use shared::subprocess::{Subprocess, Watched};
@@ -115,6 +116,21 @@ impl Runner for SqlRunner {
                 .hint("the files are called <version>_<name>.sql, or .up.sql and .down.sql"));
         }
         Ok(History { revisions, ..History::default() })
+    }
+
+    async fn contents(&self, route: &Route) -> Result<Option<String>, RunnerError> {
+        let migrator = read(&self.directory).await?;
+        let is_up = route.direction == Direction::Upgrade;
+        let of = |id: &String| {
+            let is_meant = |migration: &&Migration| {
+                let kind = migration.migration_type;
+                migration.version.to_string() == *id
+                    && (if is_up { kind.is_up_migration() } else { kind.is_down_migration() })
+            };
+            migrator.iter().find(is_meant).map(|migration| hex::encode(&migration.checksum)).unwrap_or_default()
+        };
+        let sums: Vec<String> = route.revisions.iter().map(of).collect();
+        Ok(Some(hex::encode(Sha256::digest(sums.join("\n")))))
     }
 
     async fn current(&self, engine: &dyn Engine, _history: &History) -> Result<Current, RunnerError> {

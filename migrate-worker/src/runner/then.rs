@@ -5,6 +5,7 @@ use super::environment::of_sessions;
 use super::sql::statements;
 use super::{Current, Direction, Environment, History, Route, Runner, RunnerError, ToolCall, ToolRun, tool};
 use async_trait::async_trait;
+use sha2::{Digest, Sha256};
 use shared::config::ThenConfig;
 use shared::engine::Engine;
 use shared::model::DatabaseUrl;
@@ -25,6 +26,7 @@ struct Step {
     what: What,
 }
 
+#[derive(Debug)]
 enum What {
     Command(Argv),
     Sql(String),
@@ -88,6 +90,19 @@ impl Runner for WithSteps {
 
     async fn history(&self) -> Result<History, RunnerError> {
         self.tool.history().await
+    }
+
+    async fn contents(&self, route: &Route) -> Result<Option<String>, RunnerError> {
+        let of_tool = self.tool.contents(route).await?;
+        if route.direction == Direction::Downgrade {
+            return Ok(of_tool);
+        }
+        let mut digest = Sha256::new();
+        digest.update(of_tool.unwrap_or_default());
+        for step in &self.steps {
+            digest.update(format!("\n{}\n{:?}", step.name, step.what));
+        }
+        Ok(Some(hex::encode(digest.finalize())))
     }
 
     async fn current(&self, engine: &dyn Engine, history: &History) -> Result<Current, RunnerError> {

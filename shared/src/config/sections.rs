@@ -337,6 +337,9 @@ pub struct MigrationsConfig {
     /// How long one run of the tool may take. Default: 1 h.
     #[serde(default = "one_hour")]
     pub deadline: Time,
+    /// Whether a migration waits, once its plan is made, until somebody else than the one who asked approves that plan.
+    #[serde(default)]
+    pub approval: bool,
 }
 
 /// `[[database.<name>.migrations.then]]`: exactly one of `command` and `sql`.

@@ -112,7 +112,7 @@ words! {
         Scheduled = "scheduled",
         /// May be claimed.
         Queued = "queued",
-        /// Waits for approval.
+        /// Its plan was made and waits for a person's approval. Nobody holds it.
         Waiting = "waiting",
         /// Somebody holds its lease.
         Running = "running",
@@ -282,6 +282,9 @@ pub struct Task {
     /// Where its end is told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply: Option<Reply>,
+    /// The plan it waits with for a person's approval, or waited with last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<TaskPlan>,
     /// Who works on it, or worked last; none while it waits to be recovered.
     pub worker: Option<String>,
     /// Whether its lease has run out although it is active: nobody knows what becomes of it.
@@ -303,6 +306,17 @@ impl Task {
     pub fn duration_s(&self) -> Option<f64> {
         Some(self.finished_at?.duration_since(self.started_at?).as_secs_f64())
     }
+}
+
+/// What a person approves, and whether somebody did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TaskPlan {
+    /// SHA-256 of what would be done, in hex.
+    pub digest: String,
+    /// Who approved it; none while it waits.
+    pub approved_by: Option<String>,
+    /// What they had to say.
+    pub comment: Option<String>,
 }
 
 /// What a task gave, as far as it came.
@@ -331,7 +345,8 @@ pub struct TaskEvent {
     pub seq: u64,
     /// When.
     pub at: Timestamp,
-    /// The state it then had, or a word for something that changed no state: `cancel-requested`, `retry`, `lost`.
+    /// The state it then had, or a word for something else that happened: `cancel-requested`, `retry`, `lost`,
+    /// `approved`.
     pub what: String,
     /// Details for a person.
     pub detail: String,

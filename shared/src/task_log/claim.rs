@@ -8,7 +8,8 @@ use crate::model::{DatabaseName, JobId, NewTask, Task, TaskKind, TaskState, cano
 /// Of these only one at a time works on a database; besides them of restores in place.
 const EXCLUSIVE: &[TaskKind] = &[TaskKind::Migrate, TaskKind::Rehearse, TaskKind::Backup];
 
-// Conditions of indexes, which SQLite uses only for queries that have them word by word.
+// Conditions of indexes, which SQLite uses only for queries that have them word by word. What waits for approval is
+// among those that may expire, and never among those that are handed out.
 const ACTIVE: &str = "state IN ('running', 'recovering', 'stuck')";
 const WAITING: &str = "state IN ('scheduled', 'queued', 'waiting')";
 const NEXT: &str = "state IN ('scheduled', 'queued', 'recovering')";
@@ -181,7 +182,7 @@ pub async fn close_attempt(
 }
 
 /// Ends what was not begun in its time, and what was to help with a task that needs no help any more.
-async fn expire(s: &mut dyn Session) -> Result<(), Fault> {
+pub async fn expire(s: &mut dyn Session) -> Result<(), Fault> {
     let now = s.now();
     let late = "t.attempt = 0 AND t.expires_at <= $1";
     let needless = "coalesce(t.created_at, 0) <= $1 AND t.stuck_job IS NOT NULL AND NOT EXISTS (
@@ -190,12 +191,14 @@ async fn expire(s: &mut dyn Session) -> Result<(), Fault> {
         [(late, "its time was over before it began"), (needless, "the task it was to help with has ended")]
     {
         let sql = format!(
-            "SELECT t.job_id FROM task_log AS t WHERE t.{WAITING} AND {over}
+            "SELECT t.job_id, t.state FROM task_log AS t WHERE t.{WAITING} AND {over}
              ORDER BY t.expires_at LIMIT {SWEEP}{}",
             s.skip_locked()
         );
         for row in s.rows(&sql, args![now]).await? {
             let job = row.text("job_id").map_err(|error| s.damaged(error))?;
+            let is_unapproved = row.text("state").map_err(|error| s.damaged(error))? == TaskState::Waiting.as_str();
+            let why = if is_unapproved { "its time was over before it was approved" } else { why };
             let sql = "UPDATE task_log SET state = 'expired', finished_at = $2 WHERE job_id = $1";
             s.execute(sql, args![job.as_str(), now]).await?;
             events::append(s, &job, "expired", why, Tell::Channels).await?;
@@ -294,7 +297,7 @@ pub fn unreadable(s: &dyn Session, row: &Row, error: &str) {
     tracing::warn!("{}: job {job} cannot be read and is passed over: {error}", s.place());
 }
 
-/// Gives a waiting task to `worker`. One that is recovered is still at the try whose holder was lost.
+/// Gives a task that may begin to `worker`. One that is recovered is still at the try whose holder was lost.
 pub async fn take(s: &mut dyn Session, job: &str, worker: &Worker, lease_us: i64) -> Result<Claimed, Fault> {
     let now = s.now();
     let changed = s

@@ -2,7 +2,7 @@
 
 use super::TaskLogError;
 use super::session::{Fault, Row, Session, args, clean};
-use super::{rows, submit};
+use super::{approval, rows, submit};
 use crate::model::{JobId, TaskEvent};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -75,6 +75,9 @@ fn check(id: &str, task: &Row, rows: &[Row]) -> Result<Vec<TaskEvent>, String> {
     }
     if task.count("event_seq")? != events.len() as u64 || task.text("event_hash")? != hash {
         return Err(format!("events are missing after the {}th", events.len()));
+    }
+    if !approval::is_as_told(rows::plan(task)?.as_ref(), &events) {
+        return Err("its plan or its approval is not what was recorded".into());
     }
     Ok(events)
 }

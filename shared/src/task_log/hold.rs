@@ -5,7 +5,8 @@ use super::session::{Fault, Session, args};
 use super::{Ending, Renewal, TaskLease, TaskLogError, TaskProgress, claim, rows};
 use crate::model::{JobId, TaskState};
 
-fn lease_lost(lease: &TaskLease) -> Fault {
+/// The error of a lease that counts no more.
+pub fn lease_lost(lease: &TaskLease) -> Fault {
     TaskLogError::LeaseLost { job: lease.job_id, epoch: lease.epoch }.into()
 }
 

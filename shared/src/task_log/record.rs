@@ -4,11 +4,11 @@ mod step_log;
 
 use super::session::{Database, Fault, Mode, Session, args};
 use super::{
-    Claimed, Delivered, Delivery, Ending, Renewal, Submitted, TaskFilter, TaskLease, TaskLog, TaskLogError,
-    TaskProgress, Wanted, Worker, claim, events, hold, outbox, rows, submit, tidy,
+    Approval, Claimed, Delivered, Delivery, Ending, Renewal, Submitted, TaskFilter, TaskLease, TaskLog, TaskLogError,
+    TaskProgress, Wanted, Worker, approval, claim, events, hold, outbox, rows, submit, tidy,
 };
 use crate::crash_point;
-use crate::model::{JobId, NewTask, Task, TaskEvent, TaskKind, TaskState};
+use crate::model::{JobId, NewTask, Task, TaskEvent, TaskKind, TaskReport, TaskState};
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -131,6 +131,35 @@ impl<D: Database> TaskLog for Record<D> {
         });
         finished.await?;
         crash_point::reached("task log: after a task is finished");
+        Ok(())
+    }
+
+    async fn wait_for_approval(
+        &self,
+        lease: &TaskLease,
+        plan: &str,
+        report: &TaskReport,
+    ) -> Result<TaskState, TaskLogError> {
+        let asked = Arc::new((lease.clone(), plan.to_owned(), report.clone()));
+        crash_point::reached("task log: before a task waits for approval");
+        let waits = self.run(Mode::Write, move |s| {
+            let asked = asked.clone();
+            Box::pin(async move { approval::wait(s, &asked.0, &asked.1, &asked.2).await })
+        });
+        let state = waits.await?;
+        crash_point::reached("task log: after a task waits for approval");
+        Ok(state)
+    }
+
+    async fn approve(&self, job: &JobId, approval: &Approval) -> Result<(), TaskLogError> {
+        let asked = Arc::new((*job, approval.clone()));
+        crash_point::reached("task log: before a task is approved");
+        let approved = self.run(Mode::Write, move |s| {
+            let asked = asked.clone();
+            Box::pin(async move { approval::approve(s, &asked.0, &asked.1).await })
+        });
+        approved.await?;
+        crash_point::reached("task log: after a task is approved");
         Ok(())
     }
 

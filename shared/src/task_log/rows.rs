@@ -2,7 +2,7 @@
 
 use super::session::{Fault, Row, Session, args};
 use super::{Worker, worker};
-use crate::model::{Reply, Task, TaskReport, TaskState};
+use crate::model::{Reply, Task, TaskPlan, TaskReport, TaskState};
 use std::str::FromStr;
 
 /// The state as it is now: what waits for its time is queued when that has come.
@@ -39,6 +39,7 @@ pub fn task(row: &Row, now: i64) -> Result<Task, String> {
         requested_by: row.text("requested_by")?,
         stuck_job: row.opt_text("stuck_job")?.map(|job| job.parse()).transpose()?,
         reply: reply(row)?,
+        plan: plan(row)?,
         worker: row.opt_text("lease_worker")?,
         is_lapsed: is_held(row, state)? && is_lapsed(row, now)?,
         cancel_requested: row.opt_int("cancel_requested_at")?.is_some(),
@@ -60,6 +61,12 @@ pub fn task(row: &Row, now: i64) -> Result<Task, String> {
 fn reply(row: &Row) -> Result<Option<Reply>, String> {
     let correlation_id = row.opt_text("correlation_id")?;
     Ok(row.opt_text("reply_to")?.map(|to| Reply { to, correlation_id }))
+}
+
+/// The plan a row waits with, or waited with last.
+pub fn plan(row: &Row) -> Result<Option<TaskPlan>, String> {
+    let (approved_by, comment) = (row.opt_text("approved_by")?, row.opt_text("approval_comment")?);
+    Ok(row.opt_text("plan_sha256")?.map(|digest| TaskPlan { digest, approved_by, comment }))
 }
 
 /// Whether somebody has a lease of it, be it over. What waits to be recovered has none.

@@ -63,7 +63,7 @@ pub async fn submit(s: &mut dyn Session, task: &NewTask) -> Result<Submitted, Fa
         let now = s.now();
         let waiting = s
             .row(
-                "SELECT job_id FROM task_log WHERE unique_key = $1 AND state IN ('scheduled', 'queued')
+                "SELECT job_id FROM task_log WHERE unique_key = $1 AND state IN ('scheduled', 'queued', 'waiting')
                      AND (expires_at IS NULL OR expires_at > $2 OR attempt > 0)
                  ORDER BY created_at, job_id LIMIT 1",
                 args![key.as_str(), now],

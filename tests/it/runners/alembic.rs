@@ -158,3 +158,15 @@ async fn a_migration_that_cannot_be_read_is_told() {
     let missing = AlembicRunner::new(folder.path().to_owned(), alembic(), Vec::new(), Environment::default());
     assert!(refused(missing).starts_with("there is no alembic.ini in "));
 }
+
+#[tokio::test]
+async fn an_edited_revision_of_alembic_has_other_contents_where_it_is_on_the_way() {
+    let project = project();
+    let (runner, database) = (runner(&project), Fresh::sqlite());
+    let way = planned(&runner, &database.url(), "r1").await.unwrap().2;
+    let before = runner.contents(&way).await.unwrap().unwrap();
+    project.add_sql("r2", &["r1"], "ALTER TABLE a ADD COLUMN z integer", "SELECT 1");
+    assert_eq!(runner.contents(&way).await.unwrap().unwrap(), before, "it is not on the way");
+    project.add_sql("r1", &[], "CREATE TABLE a (x text)", "DROP TABLE a");
+    assert_ne!(runner.contents(&way).await.unwrap().unwrap(), before);
+}

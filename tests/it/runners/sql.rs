@@ -162,3 +162,22 @@ async fn a_database_that_is_not_there_is_not_made() {
     assert!(said.contains("the database cannot be opened"), "{said}");
     assert!(!file.path().exists());
 }
+
+#[tokio::test]
+async fn an_edited_sql_file_has_other_contents_where_it_is_on_the_way() {
+    let files = Files::growing();
+    let (runner, database) = (files.runner(), Fresh::sqlite());
+    let up = planned(&runner, &database.url(), "2").await.unwrap().2;
+    go(&runner, &database.url(), "2").await;
+    let down = planned(&runner, &database.url(), "-1").await.unwrap().2;
+    let all = async || (runner.contents(&up).await.unwrap().unwrap(), runner.contents(&down).await.unwrap().unwrap());
+    let before = all().await;
+    assert!(before.0.len() == 64 && before.0 != before.1, "{before:?}");
+    files.write("30_third.sql", "ALTER TABLE a ADD z text;");
+    assert_eq!(all().await, before, "it is not on the way");
+    files.write("0002_second_one.down.sql", "ALTER TABLE a DROP y; -- edited");
+    let edited = all().await;
+    assert!(edited.0 == before.0 && edited.1 != before.1, "{edited:?}");
+    files.write("0002_second_one.up.sql", "ALTER TABLE a ADD y integer;\nINSERT INTO a VALUES (1, 3);");
+    assert_ne!(all().await.0, before.0);
+}

@@ -11,37 +11,50 @@ const POSTGRES: &str = include_str!("../../../shared/src/task_log/schema/postgre
 
 const TABLES: [&str; 6] = ["task_log", "task_attempt", "task_event", "worker", "schedule", "job_tombstone"];
 
-/// Puts the same contents into tables made by the first version's own statements.
-async fn take_back_to_the_first_version(world: &World) {
+/// The columns of a table as it is now.
+fn columns(world: &World, table: &str) -> String {
     match world {
+        World::Sqlite { .. } => {
+            world.sql(&format!("SELECT group_concat(name, ', ') FROM pragma_table_info('{table}')"))
+        }
+        World::Postgres { .. } => world.sql(&format!(
+            "SELECT string_agg(column_name, ', ' ORDER BY ordinal_position) FROM information_schema.columns
+             WHERE table_schema = 'holdfast' AND table_name = '{table}'"
+        )),
+    }
+}
+
+/// Puts the same contents into tables made by the first version's own statements; returns the columns of each.
+async fn take_back_to_the_first_version(world: &World) -> [String; 6] {
+    let (attach, detach) = match world {
         World::Sqlite { .. } => {
             let (old, new) = (world.file(), world.file().with_file_name("newer.db"));
             // The connection is closed by a thread of the driver.
             until(async || world.try_sql("PRAGMA journal_mode = DELETE").is_ok()).await;
             std::fs::rename(&old, &new).unwrap();
-            let copies: String =
-                TABLES.iter().map(|table| format!("INSERT INTO {table} SELECT * FROM newer.{table};")).collect();
             world.sql(&format!(
-                "PRAGMA application_id = {}; {SQLITE} ATTACH '{}' AS newer;
+                "PRAGMA application_id = {}; {SQLITE}
                  CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL,
                      installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, success BOOLEAN NOT NULL,
-                     checksum BLOB NOT NULL, execution_time BIGINT NOT NULL);
-                 INSERT INTO _sqlx_migrations SELECT * FROM newer._sqlx_migrations WHERE version = 1; {copies}",
-                0x4846_544c,
-                new.display()
+                     checksum BLOB NOT NULL, execution_time BIGINT NOT NULL);",
+                0x4846_544c
             ));
+            (format!("ATTACH '{}' AS newer;", new.display()), "")
         }
         World::Postgres { .. } => {
-            let copies: String =
-                TABLES.iter().map(|table| format!("INSERT INTO {table} SELECT * FROM newer.{table};")).collect();
             world.sql(&format!(
                 "ALTER SCHEMA holdfast RENAME TO newer; CREATE SCHEMA holdfast; {POSTGRES}
-                 CREATE TABLE _sqlx_migrations (LIKE newer._sqlx_migrations INCLUDING ALL);
-                 INSERT INTO _sqlx_migrations SELECT * FROM newer._sqlx_migrations WHERE version = 1;
-                 {copies} DROP SCHEMA newer CASCADE"
+                 CREATE TABLE _sqlx_migrations (LIKE newer._sqlx_migrations INCLUDING ALL);"
             ));
+            (String::new(), "DROP SCHEMA newer CASCADE")
         }
-    }
+    };
+    let columns = TABLES.map(|table| columns(world, table));
+    let copy = |(table, columns)| format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM newer.{table};");
+    let copies: String = TABLES.iter().zip(&columns).map(copy).collect();
+    let first = "INSERT INTO _sqlx_migrations SELECT * FROM newer._sqlx_migrations WHERE version = 1;";
+    world.sql(&format!("{attach} {first} {copies} {detach}"));
+    columns
 }
 
 async fn a_record_of_the_first_version_is_upgraded_with_its_contents(world: &World) {
@@ -55,8 +68,9 @@ async fn a_record_of_the_first_version_is_upgraded_with_its_contents(world: &Wor
     world.let_lapse(&*log, migration.job_id).await;
     submit(&*log, &backup("lite")).await;
     drop(log);
-    take_back_to_the_first_version(world).await;
-    let tables = || TABLES.map(|table| world.sql(&format!("SELECT * FROM {table} ORDER BY 1, 2")));
+    let columns = take_back_to_the_first_version(world).await;
+    let contents = |(table, columns)| world.sql(&format!("SELECT {columns} FROM {table} ORDER BY 1, 2"));
+    let tables = || TABLES.iter().zip(&columns).map(contents).collect::<Vec<_>>();
     let before = tables();
     assert!(before[0].contains("migrate") && before[2].contains("succeeded"));
     assert!(world.try_sql("SELECT * FROM task_step").is_err());
@@ -75,7 +89,7 @@ async fn a_record_of_the_first_version_is_upgraded_with_its_contents(world: &Wor
     assert_eq!(tables(), before);
     let opened = tokio::join!(world.open(), world.open(), world.open(), world.open());
     assert_eq!(tables(), before);
-    assert_eq!(world.sql("SELECT max(version), count(*) FROM _sqlx_migrations"), "3|3");
+    assert_eq!(world.sql("SELECT max(version), count(*) FROM _sqlx_migrations"), "4|4");
 
     let log = opened.0;
     assert_eq!(whats(&*log, ended.task.job_id).await, ["queued", "running", "succeeded"]);

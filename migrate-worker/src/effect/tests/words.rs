@@ -116,3 +116,51 @@ fn the_report_is_read_line_by_line() {
         ]
     );
 }
+
+#[test]
+fn an_outline_is_the_same_however_many_rows_there_are() {
+    let before = |old: &[&str], users: &[&str]| {
+        database([
+            ("moved", table(1, "id t", old)),
+            ("users", table(2, "id nick", users)),
+            ("vacuumed", table(3, "id", &["1"])),
+            ("was", table(4, "id", &[])),
+            ("emptied", table(5, "id x", users)),
+        ])
+    };
+    let after = |old: &[&str], users: &[&str], ids: &[&str]| {
+        let with_more: Vec<String> = users.iter().map(|row| format!("{row} z")).collect();
+        database([
+            ("session", table(9, "id t", old)),
+            ("people", table(2, "id nick more", &with_more.iter().map(String::as_str).collect::<Vec<_>>())),
+            ("vacuumed", table(3, "id", &["1"])),
+            ("emptied", table(5, "id x", ids)),
+        ])
+    };
+    let outline = |old: &[&str], users: &[&str], ids: &[&str]| {
+        let mut stored = profile(&after(old, users, ids));
+        // Only stored anew.
+        stored.tables.get_mut("public.vacuumed").expect("there").storage = 77;
+        Effects::between(&profile(&before(old, users)), &stored, &[]).outline()
+    };
+    let few = outline(&["1 x"], &["1 a"], &["1 -"]);
+    assert_eq!(
+        few,
+        [
+            "table emptied: column x emptied",
+            "table moved: dropped, rows now in session",
+            "table users: renamed to people, +column more",
+            "table was: dropped",
+            "table session: new, rows from moved",
+        ]
+    );
+    assert_eq!(outline(&["1 x", "2 y", "3 z"], &["1 a", "2 b"], &["1 -", "2 -"]), few);
+}
+
+#[test]
+fn an_outline_tells_where_rows_became_more_or_fewer() {
+    let before = profile(&database([("a", table(1, "id", &["1", "2"])), ("b", table(2, "id", &["1"]))]));
+    let after = profile(&database([("a", table(1, "id", &["1"])), ("b", table(2, "id", &["1", "7"]))]));
+    let outline = Effects::between(&before, &after, &[]).outline();
+    assert_eq!(outline, ["table a: fewer rows", "table b: more rows"]);
+}

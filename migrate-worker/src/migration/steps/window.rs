@@ -6,9 +6,13 @@ use jiff::{SignedDuration, Zoned};
 use shared::model::DatabaseUrl;
 use std::time::Duration;
 
-/// Refuses to begin outside the window.
+/// Refuses to begin outside the window; a plan that is to be approved first may be made at any time.
 pub fn within_window(site: &Site) -> Result<(), Halt> {
     let Some(window) = &site.around.window else { return Ok(()) };
+    let is_approved = site.plan.as_ref().is_some_and(|plan| plan.approved_by.is_some());
+    if site.world.migrations(&site.name)?.approval && !is_approved {
+        return Ok(());
+    }
     let now = site.world.clock.now();
     if window.closes(now).is_some() {
         return Ok(());

@@ -39,6 +39,11 @@ pub(super) fn parse(text: &str) -> Result<History, RunnerError> {
     Ok(History { revisions: sorted(revisions)?, ..History::default() })
 }
 
+/// The file of each revision.
+pub(super) fn paths(text: &str) -> BTreeMap<String, String> {
+    blocks(text).into_iter().map(|block| (block.id, block.path)).collect()
+}
+
 fn blocks(text: &str) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     for line in text.lines() {
@@ -164,6 +169,7 @@ Path: /nowhere/a1.py
             ("m1", "b1+c1", "merge b1 and c1"),
         ];
         assert_eq!(told, expected.map(|(id, parents, message)| (id, parents.to_owned(), message)));
+        assert_eq!(paths(PRINTED).get("b1").map(String::as_str), Some("/nowhere/b1.py"));
         assert_eq!(parse("").expect("nothing").revisions, []);
         assert!(parse("Rev: b\nParent: a\n").is_err());
     }
