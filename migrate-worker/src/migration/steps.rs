@@ -10,6 +10,7 @@ mod scratch;
 mod space;
 mod tidy;
 mod tool;
+mod violations;
 
 pub use back_up::{Kept, back_up, keep_here, open_backup, take_backup};
 pub use lock::lock;

@@ -4,6 +4,7 @@ use super::back_up::{Kept, open_backup};
 use super::preflight::Checked;
 use super::scratch::{Purpose, ScratchSite};
 use super::tool::{judge, run_tool};
+use super::violations::with_violations;
 use crate::effect::Effects;
 use crate::migration::facts::{BackedUp, Rehearsed, State, heads, route_words, step};
 use crate::migration::halt::{Halt, Reason};
@@ -73,6 +74,7 @@ async fn migrate_copy(site: &Site, checked: &Checked, kept: &Kept, scratch: &Scr
     let before = scratch.engine.profile(2).await?;
     let run = run_tool(site, &scratch.url, &checked.route, "rehearse").await?;
     if let Some(reason) = judge(site, &run) {
+        let reason = with_violations(site, &*scratch.engine, &run.output, reason).await;
         return Err(Halt::Refused(Reason { message: format!("the rehearsal failed: {}", reason.message), ..reason }));
     }
     Ok(Ran { run, before })
