@@ -25,6 +25,7 @@ use crate::Error;
 use facts::{BackedUp, Begun, Rehearsed, route_words};
 use serde_json::json;
 use shared::model::{Phase, TaskState};
+use steps::Checked;
 
 /// How far a migration is to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,12 +64,17 @@ async fn go(site: &mut Site, extent: Extent) -> Result<Success, Halt> {
 /// The same for somebody who holds the lock at the database already.
 async fn go_locked(site: &mut Site, extent: Extent) -> Result<Success, Halt> {
     let checked = steps::preflight(site).await?;
-    if checked.route.revisions.is_empty() {
+    if checked.route.revisions.is_empty() && !checked.route.open {
         return Ok(Success::nothing_to_do(&checked.route.to));
     }
     let backed_up = steps::back_up(site, &checked).await?;
     steps::probe(site, &checked).await?;
     let rehearsed = steps::rehearse(site, &checked, &backed_up).await?;
+    if rehearsed.route.revisions.is_empty() {
+        steps::let_go(site, &backed_up.backup).await;
+        return Ok(Success::nothing_to_do(&rehearsed.route.to));
+    }
+    let checked = Checked { route: rehearsed.route.clone(), ..checked };
     steps::plan(site, &rehearsed).await?;
     if extent == Extent::Rehearse {
         return Ok(Success::rehearsed(&backed_up, &rehearsed));

@@ -2,15 +2,20 @@
 
 mod address;
 pub mod alembic;
+mod branches;
+pub mod command;
+pub mod django;
 mod environment;
 mod goal;
 mod of;
 mod route;
 pub mod sql;
 mod template;
+pub mod then;
 mod tool;
 
 pub use alembic::refusal as refusal_of_alembic;
+pub use branches::Branches;
 pub use environment::Environment;
 pub use goal::{InvalidGoal, is_revision};
 pub use of::of;
@@ -36,6 +41,9 @@ pub struct Revision {
     pub message: String,
     /// Whether it can be taken back.
     pub has_downgrade: bool,
+    /// Revisions it stands for since they were squashed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<String>,
 }
 
 /// All revisions the tool's directory holds, each behind those it builds on.
@@ -43,6 +51,9 @@ pub struct Revision {
 pub struct History {
     /// The revisions.
     pub revisions: Vec<Revision>,
+    /// How they hang together.
+    #[serde(default)]
+    pub branches: Branches,
 }
 
 /// Where a database stands, read from the tool's own table by a query of ours.
@@ -95,8 +106,11 @@ pub struct Route {
     pub to: Vec<String>,
     /// The revisions applied or taken back, in that order.
     pub revisions: Vec<String>,
-    /// The revision the tool is told; none for `base`.
+    /// The revision the tool is told; none for `base`, and where the tool knows no revisions or takes all of them.
     pub target: Option<String>,
+    /// Only the tool knows where it leads: `to` and `revisions` are known when it was rehearsed.
+    #[serde(default)]
+    pub open: bool,
 }
 
 /// How a tool is called.
@@ -134,6 +148,8 @@ pub struct ToolRun {
     pub strays: usize,
     /// How long it took.
     pub duration: Duration,
+    /// The step behind the tool at which it ended, where it was one.
+    pub failed_step: Option<String>,
 }
 
 /// What is wrong with a tool or its directory; nothing was touched.

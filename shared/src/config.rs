@@ -1,10 +1,12 @@
 //! The one configuration file, `holdfast.toml`.
 
+mod around;
 mod sections;
 
+pub use around::{CheckConfig, Expectation, HooksConfig, Weekday, WindowConfig};
 pub use sections::{
     AgentConfig, AllowConfig, DatabaseConfig, Drills, KeyConfig, MigrationsConfig, NotifyConfig, NotifyOn, PruneConfig,
-    QueueConfig, RetentionConfig, Right, RunnerKind, ScheduleConfig, StateConfig, StoreConfig, Time,
+    QueueConfig, RetentionConfig, Right, RunnerKind, ScheduleConfig, StateConfig, StoreConfig, ThenConfig, Time,
 };
 
 use crate::model::{DatabaseName, DatabaseUrl, InvalidUrl, Secret};

@@ -3,7 +3,7 @@
 use super::apply::open_world;
 use crate::Error;
 use crate::migration::heads as words;
-use crate::runner::{self, Current, Goal, History, Runner, ToolCall, route};
+use crate::runner::{self, Branches, Current, Goal, History, Runner, ToolCall, route};
 use crate::worker::as_error;
 use crate::world::World;
 use backup_agent::cli::{Done, Global, put_line};
@@ -76,6 +76,18 @@ impl Seen {
         Ok(Seen { world, runner, engine: connect::engine(url), history })
     }
 
+    /// The same. Refuses a tool that has no list of revisions.
+    async fn open_listed(global: &Global, name: &DatabaseName) -> Result<Self, Error> {
+        let seen = Self::open(global, name).await?;
+        match seen.history.branches {
+            Branches::Unlisted { .. } => Err(Error::refused(
+                "the runner command has no list of revisions",
+                "ask the tool itself; migrate-worker current tells where the database stands",
+            )),
+            Branches::One | Branches::Apps => Ok(seen),
+        }
+    }
+
     async fn current(&self) -> Result<Current, Error> {
         self.runner.current(&*self.engine, &self.history).await.map_err(as_error)
     }
@@ -98,9 +110,8 @@ impl CurrentCommand {
 
 impl Heads {
     pub(super) async fn run(self, global: &Global) -> Done {
-        let history = Seen::open(global, &self.of.database).await?.history;
-        let is_built_on = |id: &String| history.revisions.iter().any(|revision| revision.parents.contains(id));
-        let heads: Vec<_> = history.revisions.iter().filter(|revision| !is_built_on(&revision.id)).collect();
+        let history = Seen::open_listed(global, &self.of.database).await?.history;
+        let heads = history.heads();
         if self.of.json {
             put_line(&json!(heads).to_string());
             return Ok(());
@@ -114,7 +125,7 @@ impl Heads {
 
 impl Pending {
     pub(super) async fn run(self, global: &Global) -> Done {
-        let seen = Seen::open(global, &self.of.database).await?;
+        let seen = Seen::open_listed(global, &self.of.database).await?;
         let way = route(&seen.history, &seen.current().await?, &Goal::Head).map_err(as_error)?;
         let known = |id: &String| seen.history.revisions.iter().find(|revision| revision.id == *id);
         let pending: Vec<_> = way.revisions.iter().filter_map(known).collect();
@@ -134,7 +145,7 @@ impl Pending {
 
 impl Stamp {
     pub(super) async fn run(self, global: &Global) -> Done {
-        let seen = Seen::open(global, &self.database).await?;
+        let seen = Seen::open_listed(global, &self.database).await?;
         if !seen.history.revisions.iter().any(|revision| revision.id == self.revision) {
             let known = seen.history.revisions.iter().map(|revision| revision.id.as_str());
             let near = shared::config::nearest(&self.revision, known).map(|near| format!("did you mean {near}?"));
@@ -155,7 +166,7 @@ impl Stamp {
         };
         let run = seen.runner.stamp(&url, &self.revision, &call).await.map_err(as_error)?;
         let now = seen.current().await?;
-        if run.exit != Some(0) || now.heads != [self.revision.clone()] {
+        if run.exit != Some(0) || !stands_at(&seen.history, &now, &self.revision) {
             let said = run.output.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
             let message = format!("{} still stands at {}: {said}", self.database, words(&now.heads));
             return Err(Error::failed(message).into());
@@ -167,5 +178,15 @@ impl Stamp {
             words(&before.heads)
         );
         Ok(())
+    }
+}
+
+/// Whether a revision is the newest applied one; where every application has its own, of its application.
+fn stands_at(history: &History, current: &Current, revision: &str) -> bool {
+    match history.branches {
+        Branches::Apps => {
+            route(history, current, &Goal::Revision(revision.to_owned())).is_ok_and(|route| route.revisions.is_empty())
+        }
+        Branches::One | Branches::Unlisted { .. } => current.heads == [revision.to_owned()],
     }
 }

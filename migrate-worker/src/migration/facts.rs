@@ -62,6 +62,13 @@ pub fn heads(heads: &[String]) -> String {
 
 /// A route for a person.
 pub fn route_words(route: &Route) -> String {
+    if route.open {
+        return match (&route.revisions[..], route.direction) {
+            ([], Direction::Upgrade) => format!("from {} as far as the tool goes", heads(&route.from)),
+            ([], Direction::Downgrade) => format!("from {} one step back", heads(&route.from)),
+            _ => format!("{} -> {}", heads(&route.from), heads(&route.to)),
+        };
+    }
     let number = route.revisions.len();
     let what = if number == 1 { "1 revision".to_owned() } else { format!("{number} revisions") };
     let back = if route.direction == Direction::Downgrade { " taken back" } else { "" };

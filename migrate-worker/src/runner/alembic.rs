@@ -6,7 +6,7 @@ mod words;
 
 pub use words::refusal;
 
-use super::environment::of_sessions;
+use super::environment::{DATABASE_URL, of_sessions};
 use super::sql::find_tables;
 use super::{Current, Direction, Environment, History, Route, Runner, RunnerError, ToolCall, ToolRun};
 use super::{address, is_revision, tool};
@@ -71,7 +71,7 @@ impl AlembicRunner {
         let address = address::for_sqlalchemy(url, ini.driver().as_deref())?;
         let file = ini.write(&self.directory, &address)?;
         let mut own = of_sessions(url, call).await?;
-        own.push(("DATABASE_URL".to_owned(), address));
+        own.push((DATABASE_URL.to_owned(), address));
         let variables = self.environment.variables(own, url)?;
         let program = self.command(file.path(), variables, args);
         // The file goes away behind this.
@@ -90,7 +90,7 @@ impl Runner for AlembicRunner {
         let nowhere = DatabaseUrl::Sqlite(PathBuf::from("/dev/null/no-database"));
         let ini = Ini::read(&self.ini)?;
         let file = ini.write(&self.directory, &address::for_sqlalchemy(&nowhere, None)?)?;
-        let program = self.command(file.path(), self.environment.passed(), &["history", "--verbose"]);
+        let program = self.command(file.path(), self.environment.nowhere(), &["history", "--verbose"]);
         let done = program.deadline(HISTORY_DEADLINE).keep(HISTORY_BYTES).run().await.map_err(tool::failed)?;
         let scrubber = Scrubber::new(self.environment.secrets(None));
         let clean = |bytes: &[u8]| String::from_utf8_lossy(&scrubber.scrub(bytes)).into_owned();

@@ -1,10 +1,13 @@
 //! The environment of a tool: what is configured for it, and how its sessions behave.
 
 use super::template::Template;
-use super::{RunnerError, ToolCall};
+use super::{RunnerError, ToolCall, address};
 use shared::config::MigrationsConfig;
 use shared::model::DatabaseUrl;
 use std::collections::BTreeMap;
+
+/// The variable in which most tools look for the address.
+pub(super) const DATABASE_URL: &str = "DATABASE_URL";
 
 /// How long a tool's session waits for a lock. Behind a fence nobody else holds one.
 const LOCK_TIMEOUT: &str = "60s";
@@ -64,9 +67,21 @@ impl Environment {
         Ok(variables)
     }
 
-    /// Variables where no database is meant.
-    pub(super) fn passed(&self) -> Vec<(String, String)> {
-        self.passed.clone().into_iter().collect()
+    /// Variables where no database is meant: an address in them leads nowhere.
+    pub(super) fn nowhere(&self) -> Vec<(String, String)> {
+        let file = DatabaseUrl::Sqlite("/dev/null/no-database".into());
+        let server = "postgresql:///no-database?host=/dev/null".parse().unwrap_or_else(|_| file.clone());
+        let mut variables: Vec<(String, String)> = self.passed.clone().into_iter().collect();
+        for (name, template) in &self.templates {
+            let filled = template.fill(&file).or_else(|_| template.fill(&server));
+            variables.extend(filled.ok().map(|value| (name.clone(), value)));
+        }
+        variables
+    }
+
+    /// A variable as it is set whatever database is meant.
+    pub(super) fn value(&self, name: &str) -> Option<String> {
+        self.nowhere().into_iter().rev().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
     /// What must not be seen in the tool's output.
@@ -82,11 +97,13 @@ impl Environment {
     }
 }
 
-/// How the sessions of a tool behave: whose they are, how long they wait, and that they end when the tool is killed.
+/// Where the database is (`DATABASE_URL`), and how the sessions of a tool behave: whose they are, how long they wait, and
+/// that they end when the tool is killed.
 ///
-/// By libpq's variables, so that the tool itself knows nothing of it. Asks the server for its version.
+/// The latter by libpq's variables, so that the tool itself knows nothing of it. Asks the server for its version.
 pub(super) async fn of_sessions(url: &DatabaseUrl, call: &ToolCall) -> Result<Vec<(String, String)>, RunnerError> {
-    let DatabaseUrl::Postgres(parts) = url else { return Ok(Vec::new()) };
+    let address = (DATABASE_URL.to_owned(), address::plain(url)?);
+    let DatabaseUrl::Postgres(parts) = url else { return Ok(vec![address]) };
     let answer = shared::connect::engine(url.clone()).query("SHOW server_version_num").await?;
     let version = answer.first().and_then(|row| row.first()?.as_deref()?.parse::<u32>().ok()).unwrap_or_default();
     let inherited = |name: &str| name.starts_with("PGSSL") || LIBPQ.contains(&name);
@@ -112,6 +129,7 @@ pub(super) async fn of_sessions(url: &DatabaseUrl, call: &ToolCall) -> Result<Ve
         ("PGOPTIONS", Some(options)),
         ("PGCONNECT_TIMEOUT", Some("15".to_owned())),
     ];
+    variables.push(address);
     variables.extend(own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
     Ok(variables)
 }

@@ -7,16 +7,16 @@ use std::str::FromStr;
 /// A text that names no goal.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "{0:?} is no goal of a migration: write head, base, +n, -n or a revision (letters, digits and _.@:-, at most 64)"
+    "{0:?} is no goal of a migration: write head, base, +n, -n or a revision (letters, digits and _.@:-, at most 128)"
 )]
 pub struct InvalidGoal(pub String);
 
-/// Whether `text` can be a revision's id: `^[A-Za-z0-9_][A-Za-z0-9_.@:-]{0,63}$`.
+/// Whether `text` can be a revision's id: `^[A-Za-z0-9_][A-Za-z0-9_.@:-]{0,127}$`.
 ///
 /// Such a text is an argument of every tool and an option of none, and needs no quotes in SQL.
 pub fn is_revision(text: &str) -> bool {
     let first = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
-    matches!(text.as_bytes(), [head, rest @ ..] if first(*head) && rest.len() <= 63
+    matches!(text.as_bytes(), [head, rest @ ..] if first(*head) && rest.len() <= 127
         && rest.iter().all(|c| first(*c) || b".@:-".contains(c)))
 }
 
@@ -58,11 +58,11 @@ mod tests {
 
     #[test]
     fn goals_are_read_as_they_are_written() {
-        let longest = "a".repeat(64);
+        let longest = "a".repeat(128);
         for text in ["head", "base", "+1", "-12", "20240101", "ae1027a6acf", "shop@r1.2:x-y", "_x", &longest] {
             assert_eq!(text.parse::<Goal>().map(|goal| goal.to_string()), Ok(text.to_owned()));
         }
-        let too_long = "a".repeat(65);
+        let too_long = "a".repeat(129);
         for text in
             ["", "+", "-", "+0", "-x", "+-1", "--sql", "++1", ".x", "a b", "a;b", "ä", "é", "a\n", "r1:r2 ", &too_long]
         {

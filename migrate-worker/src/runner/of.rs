@@ -1,10 +1,14 @@
 //! From the configuration to a runner.
 
 use super::alembic::AlembicRunner;
+use super::command::CommandRunner;
+use super::django::DjangoRunner;
 use super::sql::SqlRunner;
+use super::then::WithSteps;
 use super::{Environment, Runner, RunnerError, tool};
-use shared::config::{Config, RunnerKind};
+use shared::config::{Config, MigrationsConfig, RunnerKind};
 use shared::model::DatabaseName;
+use std::path::PathBuf;
 
 /// The configured runner of a database.
 ///
@@ -22,25 +26,60 @@ pub fn of(config: &Config, name: &DatabaseName) -> Result<Box<dyn Runner>, Runne
     tool::directory("directory", &directory).map_err(in_section)?;
     let workdir = migrations.workdir.as_ref().map_or_else(|| directory.clone(), |workdir| config.base.join(workdir));
     tool::directory("workdir", &workdir).map_err(in_section)?;
-    match migrations.runner {
-        RunnerKind::Sql if migrations.program.is_some() => {
-            Err(in_section(RunnerError::new("the runner sql is Holdfast itself and has no program")))
-        }
-        RunnerKind::Sql => {
-            let this = std::env::current_exe();
-            let this =
-                this.map_err(|error| RunnerError::new(format!("this program cannot be found again: {error}")))?;
-            Ok(Box::new(SqlRunner::new(directory, this, environment).workdir(workdir)))
-        }
-        RunnerKind::Alembic => {
-            let usual = ["alembic".to_owned()];
-            let (program, args) = match migrations.program.as_deref().unwrap_or(&usual) {
-                [program, args @ ..] => (program, args),
-                [] => return Err(in_section(RunnerError::new("program is empty"))),
-            };
-            let program = tool::find(program, &config.base, "alembic (pip install alembic)").map_err(in_section)?;
-            let runner = AlembicRunner::new(directory, program, args.to_vec(), environment).map_err(in_section)?;
-            Ok(Box::new(runner.workdir(workdir)))
-        }
+    of_other_runners(migrations).map_err(in_section)?;
+    let find = |usual: &str, package: &str| -> Result<(PathBuf, Vec<String>), RunnerError> {
+        let usual = [usual.to_owned()];
+        let [program, args @ ..] = migrations.program.as_deref().unwrap_or(&usual) else {
+            return Err(RunnerError::new("program is empty"));
+        };
+        Ok((tool::find(program, &config.base, package)?, args.to_vec()))
+    };
+    let made = || -> Result<Box<dyn Runner>, RunnerError> {
+        let (directory, workdir, environment) = (directory.clone(), workdir.clone(), environment.clone());
+        Ok(match migrations.runner {
+            RunnerKind::Sql => Box::new(SqlRunner::new(directory, this_program()?, environment).workdir(workdir)),
+            RunnerKind::Alembic => {
+                let (program, args) = find("alembic", "alembic (pip install alembic)")?;
+                Box::new(AlembicRunner::new(directory, program, args, environment)?.workdir(workdir))
+            }
+            RunnerKind::Django => {
+                let (program, args) = find("python3", "Python with Django (pip install django)")?;
+                let settings = migrations.settings.clone();
+                Box::new(DjangoRunner::new(directory, program, args, settings, environment)?.workdir(workdir))
+            }
+            RunnerKind::Command => Box::new(CommandRunner::new(migrations, workdir, environment)?),
+        })
+    };
+    let runner = made().map_err(in_section)?;
+    if migrations.then.is_empty() {
+        return Ok(runner);
     }
+    let with_steps = || WithSteps::new(runner, &migrations.then, workdir, environment, this_program()?);
+    Ok(Box::new(with_steps().map_err(in_section)?))
+}
+
+/// Refuses keys that mean nothing to the runner: somebody relies on them.
+fn of_other_runners(config: &MigrationsConfig) -> Result<(), RunnerError> {
+    use RunnerKind::{Alembic, Command, Django, Sql};
+    let keys = [
+        ("program", config.program.is_some(), &[Alembic, Django][..]),
+        ("settings", config.settings.is_some(), &[Django]),
+        ("upgrade", config.upgrade.is_some(), &[Command]),
+        ("downgrade", config.downgrade.is_some(), &[Command]),
+        ("probe", config.probe.is_some(), &[Command]),
+        ("current", config.current.is_some(), &[Command]),
+        ("own_tables", !config.own_tables.is_empty(), &[Command]),
+    ];
+    match keys.iter().find(|(_, is_given, runners)| *is_given && !runners.contains(&config.runner)) {
+        None => Ok(()),
+        Some(("program", ..)) if config.runner == Sql => {
+            Err(RunnerError::new("the runner sql is Holdfast itself and has no program"))
+        }
+        Some((key, ..)) => Err(RunnerError::new(format!("{key} means nothing to the runner {}", config.runner))),
+    }
+}
+
+/// This very program, which runs SQL.
+fn this_program() -> Result<PathBuf, RunnerError> {
+    std::env::current_exe().map_err(|error| RunnerError::new(format!("this program cannot be found again: {error}")))
 }

@@ -1,14 +1,23 @@
 //! From where to where, by which revisions: decided here, before any tool is started.
 
-use super::{Current, Direction, Goal, History, Revision, Route, RunnerError};
-use std::collections::BTreeSet;
+mod apps;
+mod unlisted;
+
+use super::{Branches, Current, Direction, Goal, History, Revision, Route, RunnerError};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The way from where a database stands to `goal`.
 ///
 /// A database that is there already gets a route without revisions. Refuses what no tool could do or what would be a
 /// guess, and says what would help.
 pub fn route(history: &History, current: &Current, goal: &Goal) -> Result<Route, RunnerError> {
+    if let Branches::Unlisted { has_downgrade } = history.branches {
+        return unlisted::route(has_downgrade, current, goal);
+    }
     let map = Map::new(history, current)?;
+    if history.branches == Branches::Apps {
+        return map.among_apps(goal);
+    }
     match goal {
         Goal::Head => map.upgrade(map.head()?),
         Goal::Revision(id) => {
@@ -28,13 +37,15 @@ pub fn route(history: &History, current: &Current, goal: &Goal) -> Result<Route,
 /// A history and what of it is applied.
 struct Map<'a> {
     history: &'a History,
+    by_id: BTreeMap<&'a str, &'a Revision>,
     heads: Vec<&'a str>,
     applied: BTreeSet<&'a str>,
 }
 
 impl<'a> Map<'a> {
     fn new(history: &'a History, current: &'a Current) -> Result<Self, RunnerError> {
-        let mut map = Map { history, heads: Vec::new(), applied: BTreeSet::new() };
+        let by_id = history.revisions.iter().map(|revision| (revision.id.as_str(), revision)).collect();
+        let mut map = Map { history, by_id, heads: Vec::new(), applied: BTreeSet::new() };
         for head in &current.heads {
             let Some(revision) = map.find(head) else {
                 let message = format!("the database stands at revision {head}, which the migrations do not have");
@@ -55,7 +66,7 @@ impl<'a> Map<'a> {
     }
 
     fn find(&self, id: &str) -> Option<&'a Revision> {
-        self.history.revisions.iter().find(|revision| revision.id == id)
+        self.by_id.get(id).copied()
     }
 
     fn known(&self, id: &str) -> Result<&'a str, RunnerError> {
@@ -99,8 +110,7 @@ impl<'a> Map<'a> {
 
     /// The one revision nothing builds on.
     fn head(&self) -> Result<&'a str, RunnerError> {
-        let ids = self.history.revisions.iter().map(|revision| revision.id.as_str());
-        let heads: Vec<&str> = ids.filter(|id| self.children(Some(id)).is_empty()).collect();
+        let heads: Vec<&str> = self.history.heads().into_iter().map(|revision| revision.id.as_str()).collect();
         match heads[..] {
             [head] => Ok(head),
             [] => Err(RunnerError::new("there are no migrations")),
@@ -181,16 +191,25 @@ impl<'a> Map<'a> {
     }
 
     fn upgrade(&self, target: &'a str) -> Result<Route, RunnerError> {
-        let wanted = self.ancestry(target);
+        self.upgrade_to_all(self.ancestry(target), Some(target))
+    }
+
+    /// Applies what is missing of `wanted`, which the tool calls `target`.
+    fn upgrade_to_all(&self, wanted: BTreeSet<&'a str>, target: Option<&'a str>) -> Result<Route, RunnerError> {
         let missing = |id: &&str| wanted.contains(id) && !self.applied.contains(id);
         let revisions: Vec<&str> = self.ids().filter(missing).collect();
         let then = self.applied.union(&wanted).copied().collect();
-        Ok(self.finish(Direction::Upgrade, Some(target), revisions, then))
+        Ok(self.finish(Direction::Upgrade, target, revisions, then))
     }
 
     fn downgrade(&self, target: Option<&'a str>) -> Result<Route, RunnerError> {
-        let below = |id: &&str| target.is_none_or(|target| *id != target && self.ancestry(id).contains(target));
-        let mut revisions: Vec<&str> = self.ids().filter(|id| self.applied.contains(id)).filter(below).collect();
+        self.take_back(target, |id| target.is_none_or(|target| id != target && self.ancestry(id).contains(target)))
+    }
+
+    /// Takes back what is applied of those `goes` says, which the tool does when it is told `target`.
+    fn take_back(&self, target: Option<&str>, goes: impl Fn(&str) -> bool) -> Result<Route, RunnerError> {
+        let applied = |id: &&str| self.applied.contains(id) && goes(id);
+        let mut revisions: Vec<&str> = self.ids().filter(applied).collect();
         revisions.reverse();
         let fixed = revisions.iter().find(|id| self.find(id).is_some_and(|revision| !revision.has_downgrade));
         if let Some(fixed) = fixed {
@@ -219,7 +238,7 @@ impl<'a> Map<'a> {
         let owned = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
         let mut from = owned(&self.heads);
         from.sort();
-        Route { direction, from, to, revisions: owned(&revisions), target: target.map(str::to_owned) }
+        Route { direction, from, to, revisions: owned(&revisions), target: target.map(str::to_owned), open: false }
     }
 }
 

@@ -24,6 +24,27 @@ const TABLE: &str = "_sqlx_migrations";
 /// Variable that tells the child where the database is; its arguments would be visible to everybody.
 const URL_VARIABLE: &str = "HOLDFAST_DATABASE_URL";
 
+/// Variable that holds the statements of the verb `statements`; as arguments everybody would see them.
+const SQL_VARIABLE: &str = "HOLDFAST_SQL";
+
+/// What a variable of the environment can hold at most on Linux, less its name.
+const SQL_BYTES: usize = 128 * 1024 - 64;
+
+/// The child of `program`, which is this one, that runs statements in one transaction; its variables go into `own`.
+pub(super) fn statements(
+    program: &Path,
+    sql: &str,
+    url: &DatabaseUrl,
+    own: &mut Vec<(String, String)>,
+) -> Result<Subprocess, RunnerError> {
+    if sql.len() > SQL_BYTES || sql.contains('\0') {
+        return Err(RunnerError::new("the statements are longer than 128 KB, or hold a NUL byte"));
+    }
+    own.push((URL_VARIABLE.to_owned(), address::for_sqlx(url)?));
+    own.push((SQL_VARIABLE.to_owned(), sql.to_owned()));
+    Ok(Subprocess::new(program).args(["sql-runner", "statements"]))
+}
+
 /// The runner `sql`.
 #[derive(Debug)]
 pub struct SqlRunner {
@@ -86,13 +107,14 @@ impl Runner for SqlRunner {
             let is_down =
                 |other: &Migration| other.version == migration.version && other.migration_type.is_down_migration();
             let has_downgrade = migrator.iter().any(is_down);
-            revisions.push(Revision { id, parents, message: migration.description.to_string(), has_downgrade });
+            let (message, replaces) = (migration.description.to_string(), Vec::new());
+            revisions.push(Revision { id, parents, message, has_downgrade, replaces });
         }
         if revisions.is_empty() {
             return Err(RunnerError::new(format!("there is no migration in {}", self.directory.display()))
                 .hint("the files are called <version>_<name>.sql, or .up.sql and .down.sql"));
         }
-        Ok(History { revisions })
+        Ok(History { revisions, ..History::default() })
     }
 
     async fn current(&self, engine: &dyn Engine, _history: &History) -> Result<Current, RunnerError> {

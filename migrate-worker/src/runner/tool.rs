@@ -28,6 +28,7 @@ impl From<Watched> for ToolRun {
             output: done.log,
             strays: done.strays,
             duration: done.duration,
+            failed_step: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The sections of `holdfast.toml`, as they are written there.
 
+use super::around::{CheckConfig, HooksConfig, WindowConfig};
 use crate::model::Secret;
 use crate::queue::amqp::QueueKind;
 use jiff::SignedDuration;
@@ -249,6 +250,14 @@ pub struct DatabaseConfig {
     pub scratch_url_file: Option<PathBuf>,
     /// How the database is migrated. Default: it is not.
     pub migrations: Option<MigrationsConfig>,
+    /// What must be true of the data before and after a migration.
+    #[serde(default)]
+    pub checks: Vec<CheckConfig>,
+    /// What stops and starts the application around a migration.
+    #[serde(default)]
+    pub hooks: HooksConfig,
+    /// When it may be migrated. Default: at any time.
+    pub window: Option<WindowConfig>,
     /// When the agent makes a backup. Default: never.
     pub schedule: Option<ScheduleConfig>,
     /// What is kept. Default: everything.
@@ -269,6 +278,21 @@ pub enum RunnerKind {
     Sql,
     /// Alembic.
     Alembic,
+    /// Django's `manage.py migrate`.
+    Django,
+    /// Any other tool, by the commands that call it.
+    Command,
+}
+
+impl fmt::Display for RunnerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RunnerKind::Sql => "sql",
+            RunnerKind::Alembic => "alembic",
+            RunnerKind::Django => "django",
+            RunnerKind::Command => "command",
+        })
+    }
 }
 
 /// `[database.<name>.migrations]`
@@ -277,12 +301,29 @@ pub enum RunnerKind {
 pub struct MigrationsConfig {
     /// The tool.
     pub runner: RunnerKind,
-    /// Where the migrations lie: the SQL files; for Alembic the directory of `alembic.ini`.
+    /// Where the migrations lie: the SQL files; for Alembic the directory of `alembic.ini`, for Django that of
+    /// `manage.py`, for commands the one they are started in.
     pub directory: PathBuf,
     /// Where the tool is started. Default: `directory`.
     pub workdir: Option<PathBuf>,
-    /// Program and first arguments, for a virtual environment. Default: `["alembic"]`.
+    /// Program and first arguments, for a virtual environment. Default: `["alembic"]`, for Django `["python3"]`.
     pub program: Option<Vec<String>>,
+    /// Django's settings module. Default: the one `manage.py` names.
+    pub settings: Option<String>,
+    /// The command that applies what is missing.
+    pub upgrade: Option<Vec<String>>,
+    /// The command that takes the newest revision back. Default: there is no way back.
+    pub downgrade: Option<Vec<String>>,
+    /// The command that prints the revision the tool sees, and nothing where nothing was applied.
+    pub probe: Option<Vec<String>>,
+    /// The query whose single value is the revision; no row, NULL or no table: nothing was applied.
+    pub current: Option<String>,
+    /// Tables of the tool's own, as `TABLE` or `SCHEMA.TABLE`, besides those `current` names.
+    #[serde(default)]
+    pub own_tables: Vec<String>,
+    /// What is done after the tool, as a part of the migration.
+    #[serde(default)]
+    pub then: Vec<ThenConfig>,
     /// Variables of the tool's environment. `{url}`, `{sqlalchemy_url}`, `{path}`, `{host}`, `{port}`, `{user}`,
     /// `{password}` and `{dbname}` stand for the database it is to work on.
     #[serde(default)]
@@ -296,6 +337,18 @@ pub struct MigrationsConfig {
     /// How long one run of the tool may take. Default: 1 h.
     #[serde(default = "one_hour")]
     pub deadline: Time,
+}
+
+/// `[[database.<name>.migrations.then]]`: exactly one of `command` and `sql`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThenConfig {
+    /// What it is called in stories and errors.
+    pub name: String,
+    /// Program and arguments, started where the tool is, with the tool's environment.
+    pub command: Option<Vec<String>>,
+    /// Statements, run in one transaction.
+    pub sql: Option<String>,
 }
 
 fn one_hour() -> Time {

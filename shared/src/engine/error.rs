@@ -29,6 +29,9 @@ pub enum EngineError {
         /// What a person can do.
         hint: Option<String>,
     },
+    /// A query names a table that is not there.
+    #[error("{0}")]
+    NoSuchTable(String),
     /// Stored bytes are damaged; no row of them reached the database.
     #[error("{0}")]
     Damaged(String),
@@ -64,7 +67,7 @@ impl EngineError {
         match self {
             EngineError::Refused { .. } => Class::Refused,
             EngineError::Unreachable { .. } => Class::Transient,
-            EngineError::Failed { .. } => Class::Permanent,
+            EngineError::Failed { .. } | EngineError::NoSuchTable(_) => Class::Permanent,
             EngineError::Damaged(_) => Class::Corrupt,
             EngineError::Store(error) => error.class(),
         }
@@ -76,7 +79,7 @@ impl EngineError {
             EngineError::Refused { hint, .. }
             | EngineError::Unreachable { hint, .. }
             | EngineError::Failed { hint, .. } => hint.as_deref(),
-            EngineError::Damaged(_) => None,
+            EngineError::NoSuchTable(_) | EngineError::Damaged(_) => None,
             EngineError::Store(error) => error.hint(),
         }
     }

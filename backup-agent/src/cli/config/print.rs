@@ -6,7 +6,7 @@ use crate::policy::DrillPolicy;
 use crate::retention::Verdict;
 use jiff::Zoned;
 use serde_json::{Value, json};
-use shared::config::{RunnerKind, Time};
+use shared::config::Time;
 use std::time::Duration;
 
 /// Prints the report to stdout, for people.
@@ -70,7 +70,7 @@ fn print_migrations(migrations: &MigrationsReport) {
     let section = &migrations.section;
     let what = format!(
         "{} in {}, ended after {}",
-        runner_word(section.runner),
+        section.runner.to_string(),
         migrations.directory.display(),
         section.deadline
     );
@@ -155,17 +155,10 @@ fn database_json(database: &DatabaseReport) -> Value {
     })
 }
 
-fn runner_word(runner: RunnerKind) -> &'static str {
-    match runner {
-        RunnerKind::Sql => "sql",
-        RunnerKind::Alembic => "alembic",
-    }
-}
-
 fn migrations_json(migrations: &MigrationsReport) -> Value {
     let section = &migrations.section;
     json!({
-        "runner": runner_word(section.runner),
+        "runner": section.runner.to_string(),
         "directory": migrations.directory,
         "workdir": section.workdir,
         "program": section.program.clone().unwrap_or_default(),

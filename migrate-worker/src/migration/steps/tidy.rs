@@ -24,6 +24,18 @@ pub async fn release_earlier(site: &Site, keep: &str) {
     }
 }
 
+/// Releases the backup (`<database>/<id>`) of a task that changed nothing. Best effort.
+pub async fn let_go(site: &Site, backup: &str) {
+    let released = async {
+        let (repository, owner) = (site.world.repository().await?, owner()?);
+        let (database, id) = backup_agent::choose::key(&repository, backup).await?;
+        release(&repository, &database, &id, &owner).await
+    };
+    if let Err(error) = released.await {
+        tracing::warn!(%error, backup, "the backup stays on hold");
+    }
+}
+
 async fn release_but(site: &Site, keep: &str) -> Result<(), Error> {
     let (repository, owner) = (site.world.repository().await?, owner()?);
     for backup in repository.backups(&site.name).await? {

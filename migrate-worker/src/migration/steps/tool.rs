@@ -34,7 +34,10 @@ pub async fn run_tool(site: &Site, url: &DatabaseUrl, route: &Route, step: &str)
 
 /// What is wrong with a run, judged by how it ended; where the database stands is judged apart.
 pub fn judge(site: &Site, run: &ToolRun) -> Option<Reason> {
-    let tool = site.runner.name();
+    let tool = match &run.failed_step {
+        Some(step) => format!("the step {step:?} behind {}", site.runner.name()),
+        None => site.runner.name().to_owned(),
+    };
     // Cut to what fits into a sentence.
     let said: String = last_words(&run.output).chars().take(300).collect();
     let why = match (run.exit, &run.ended_early) {

@@ -22,7 +22,7 @@ pub(super) fn parse(text: &str) -> Result<History, RunnerError> {
     for block in &blocks {
         if !is_revision(&block.id) {
             return Err(RunnerError::new(format!("the revision {:?} has a name that cannot be used", block.id))
-                .hint("letters, digits and _.@:- only, at most 64, beginning with a letter, a digit or _"));
+                .hint("letters, digits and _.@:- only, at most 128, beginning with a letter, a digit or _"));
         }
         // A dependency may be named by a branch.
         let parents = block.below.iter().map(|id| labels.get(id.as_str()).copied().unwrap_or(id).to_owned());
@@ -31,11 +31,12 @@ pub(super) fn parse(text: &str) -> Result<History, RunnerError> {
             parents: parents.collect(),
             message: block.message.clone(),
             has_downgrade: has_downgrade(&block.path),
+            replaces: Vec::new(),
         });
     }
     // Printed is the newest first.
     revisions.reverse();
-    Ok(History { revisions: sorted(revisions)? })
+    Ok(History { revisions: sorted(revisions)?, ..History::default() })
 }
 
 fn blocks(text: &str) -> Vec<Block> {

@@ -10,9 +10,10 @@ fn history(texts: &[&str]) -> History {
             parents,
             message: String::new(),
             has_downgrade: !id.ends_with('!'),
+            replaces: Vec::new(),
         }
     };
-    History { revisions: texts.iter().map(revision).collect() }
+    History { revisions: texts.iter().map(revision).collect(), ..History::default() }
 }
 
 fn at(heads: &[&str], gaps: &[&str]) -> Current {
@@ -92,5 +93,53 @@ fn branches_are_never_guessed_at() {
     ] {
         let found = told(history, &at(heads, &[]), goal);
         assert!(found.starts_with(expected), "{heads:?} {goal}: {found}");
+    }
+}
+
+#[test]
+fn every_application_has_a_line_of_its_own() {
+    let texts = ["c.1", "c.2<c.1", "a.1<c.1", "a.2<a.1,c.2", "l.1<a.1", "l.2<l.1", "l.3!<l.2", "s.1<l.2"];
+    let history = History { branches: Branches::Apps, ..history(&texts) };
+    let all = "a.2,l.3,s.1";
+    for (heads, goal, expected) in [
+        (&[][..], "head", format!("+c.1,c.2,a.1,a.2,l.1,l.2,l.3,s.1 of base to {all}")),
+        (&["a.2", "l.1"], "head", format!("+l.2,l.3,s.1 of base to {all}")),
+        (&["a.2", "l.3", "s.1"], "head", format!("+ of base to {all}")),
+        (&["a.2", "s.1"], "l.1", "-s.1,l.2 of l.1 to a.2,l.1".into()),
+        (&["a.2", "s.1"], "l.2", "+ of l.2 to a.2,s.1".into()),
+        (&["a.2", "s.1"], "l.zero", "-s.1,l.2,l.1 of l.zero to a.2".into()),
+        (&["c.1"], "l.1", "+a.1,l.1 of l.1 to l.1".into()),
+        (
+            &["a.2", "l.3"],
+            "l.1",
+            "revision l.3 has no way back; write its downgrade, or go back by restoring a backup".into(),
+        ),
+    ] {
+        assert_eq!(told(&history, &at(heads, &[]), goal), expected, "{heads:?} {goal}");
+    }
+    for (goal, expected) in
+        [("+1", "not clear"), ("-1", "not clear"), ("base", "not clear"), ("x.zero", "no application"), ("l.9", "l.9")]
+    {
+        assert!(told(&history, &at(&["a.2"], &[]), goal).contains(expected), "{goal}");
+    }
+    let twice = History { branches: Branches::Apps, ..super::tests::history(&["l.1", "l.2<l.1", "l.3<l.1"]) };
+    assert!(told(&twice, &at(&["l.1"], &[]), "head").starts_with("l has multiple heads: l.2, l.3; "));
+}
+
+#[test]
+fn a_tool_without_a_list_goes_as_far_as_it_goes_or_one_step_back() {
+    for (has_downgrade, goal, expected) in [
+        (true, "head", "+ of base to 7"),
+        (true, "-1", "- of base to 7"),
+        (true, "7", "+ of base to 7"),
+        (false, "-1", "no command that goes back"),
+        (true, "-2", "no list of revisions"),
+        (true, "+1", "no list of revisions"),
+        (true, "base", "no list of revisions"),
+        (true, "8", "no list of revisions"),
+    ] {
+        let history = History { branches: Branches::Unlisted { has_downgrade }, ..History::default() };
+        let told = told(&history, &at(&["7"], &[]), goal);
+        assert!(told.contains(expected), "{goal}: {told}");
     }
 }

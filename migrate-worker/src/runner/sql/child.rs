@@ -1,6 +1,6 @@
 //! What `migrate-worker sql-runner` does: a process of its own, so that it can be ended like any other tool.
 
-use super::{TABLE, URL_VARIABLE, applicable, read};
+use super::{SQL_VARIABLE, TABLE, URL_VARIABLE, applicable, read};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, Migrator};
@@ -24,7 +24,7 @@ pub struct SqlRunner {
     verb: Verb,
     /// Where the migrations lie
     #[arg(long)]
-    directory: PathBuf,
+    directory: Option<PathBuf>,
     /// The version to stop at, or `base`
     #[arg(long, allow_hyphen_values = true)]
     to: Option<String>,
@@ -36,6 +36,8 @@ enum Verb {
     Down,
     Stamp,
     Current,
+    /// What `HOLDFAST_SQL` holds, in one transaction
+    Statements,
 }
 
 /// Runs the subcommand. Says each migration on stdout, and what went wrong in sqlx's words on stderr.
@@ -68,8 +70,11 @@ fn causes(error: &anyhow::Error) -> String {
 }
 
 async fn work(args: &SqlRunner) -> Result<()> {
-    let migrator = read(&args.directory).await?;
     let url = std::env::var(URL_VARIABLE).with_context(|| format!("{URL_VARIABLE} is not set"))?;
+    if args.verb == Verb::Statements {
+        return statements(&url).await;
+    }
+    let migrator = read(args.directory.as_deref().context("--directory is missing")?).await?;
     // Below every version there can be.
     let to = match args.to.as_deref() {
         Some("base") => i64::MIN,
@@ -87,8 +92,20 @@ async fn work(args: &SqlRunner) -> Result<()> {
                 say(&version.to_string());
             }
         }
+        Verb::Statements => {}
     }
     database.close().await?;
+    Ok(())
+}
+
+async fn statements(url: &str) -> Result<()> {
+    let sql = std::env::var(SQL_VARIABLE).with_context(|| format!("{SQL_VARIABLE} is not set"))?;
+    let mut database = Database::connect(url).await.context("the database cannot be opened")?;
+    database.execute("BEGIN".into()).await?;
+    let rows = database.execute(sql).await?;
+    database.execute("COMMIT".into()).await?;
+    database.close().await?;
+    say(&format!("done, {rows} rows"));
     Ok(())
 }
 
@@ -117,10 +134,12 @@ impl Database {
         }
     }
 
-    async fn execute(&mut self, sql: String) -> Result<(), sqlx::Error> {
+    /// Runs statements; returns how many rows they changed.
+    async fn execute(&mut self, sql: String) -> Result<u64, sqlx::Error> {
+        let sql = sqlx::raw_sql(AssertSqlSafe(sql));
         match self {
-            Database::Postgres(connection) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop),
-            Database::Sqlite(connection) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop),
+            Database::Postgres(connection) => sql.execute(connection).await.map(|done| done.rows_affected()),
+            Database::Sqlite(connection) => sql.execute(connection).await.map(|done| done.rows_affected()),
         }
     }
 

@@ -183,6 +183,7 @@ pub(crate) fn engine_error(what: &str, error: &sqlx::Error) -> EngineError {
             message,
             hint: Some("another session holds a lock, or waits for one; try again when it is done".into()),
         },
+        Some("42P01") => EngineError::NoSuchTable(message),
         Some("53100") => EngineError::failed(message).with_hint("the disk of the database server is full"),
         Some(code)
             if code.starts_with("08") || code.starts_with("57P") || matches!(code, "53300" | "40001" | "40P01") =>

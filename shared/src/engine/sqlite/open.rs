@@ -201,6 +201,9 @@ pub(super) fn sql_error(path: &Path, error: rusqlite::Error) -> EngineError {
         .with_hint("give this user read permission on the file, and in WAL mode write permission on its directory"),
         Some((ErrorCode::DiskFull, _)) => EngineError::failed(format!("no space left while writing {shown}: {said}"))
             .with_hint("free space there, then run the same command again"),
+        Some((ErrorCode::Unknown, _)) if said.starts_with("no such table") => {
+            EngineError::NoSuchTable(format!("{shown} cannot be read: {said}"))
+        }
         // Not damage: SQLite reads the definitions one by one, and this one is beyond it.
         Some((ErrorCode::DatabaseCorrupt, _)) if said.starts_with("malformed database schema") => {
             EngineError::refused(format!("{shown} cannot be read: {said}")).with_hint(not_understood("a definition in it"))

@@ -1,0 +1,42 @@
+//! How a tool's revisions hang together.
+
+use super::{History, Revision};
+use serde::{Deserialize, Serialize};
+
+/// What `head` means to a tool, and what going back to a revision takes with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Branches {
+    /// One history: `head` is the one revision nothing builds on.
+    #[default]
+    One,
+    /// Each application has a line of its own, and revisions are called `APP.NAME`: `head` is all lines' newest, and who
+    /// goes back to a revision takes back what follows it in its line, and whatever builds on that.
+    Apps,
+    /// The tool has no list of revisions: it goes as far as it goes.
+    Unlisted {
+        /// Whether it can go back, too.
+        has_downgrade: bool,
+    },
+}
+
+impl History {
+    /// The revisions no other builds on; of every application its own.
+    pub fn heads(&self) -> Vec<&Revision> {
+        let is_head = |revision: &&Revision| {
+            !self.revisions.iter().any(|other| {
+                let same_line = self.branches != Branches::Apps || app(&other.id) == app(&revision.id);
+                same_line && other.parents.contains(&revision.id)
+            })
+        };
+        self.revisions.iter().filter(is_head).collect()
+    }
+}
+
+/// What stands behind an application's name before its first revision.
+pub(super) const ZERO: &str = "zero";
+
+/// The application of a revision that is called `APP.NAME`.
+pub(super) fn app(id: &str) -> &str {
+    id.split_once('.').map_or(id, |(app, _)| app)
+}
