@@ -4,6 +4,8 @@
 //! taken back where anything fails. [`migration`] tells that story; [`runner`] calls the tools; [`effect`] says what a
 //! migration did to the data; [`cli`] is the thin layer of commands.
 
+pub mod around;
+pub mod checklist;
 pub mod cli;
 pub mod doors;
 pub mod effect;

@@ -19,12 +19,13 @@ pub use halt::{Halt, Reason};
 pub use in_place::whereabouts;
 pub use recover::recover;
 pub use resolve::{Verdict, resolve};
-pub use site::{Live, Site};
+pub use site::{Live, Pace, Site, Told};
 
 use crate::Error;
 use facts::{BackedUp, Begun, Rehearsed, route_words};
 use serde_json::json;
 use shared::model::{Phase, TaskState};
+use std::time::Duration;
 use steps::Checked;
 
 /// How far a migration is to go.
@@ -63,6 +64,9 @@ async fn go(site: &mut Site, extent: Extent) -> Result<Success, Halt> {
 
 /// The same for somebody who holds the lock at the database already.
 async fn go_locked(site: &mut Site, extent: Extent) -> Result<Success, Halt> {
+    if extent == Extent::Apply {
+        steps::within_window(site)?;
+    }
     let checked = steps::preflight(site).await?;
     if checked.route.revisions.is_empty() && !checked.route.open {
         return Ok(Success::nothing_to_do(&checked.route.to));
@@ -79,6 +83,8 @@ async fn go_locked(site: &mut Site, extent: Extent) -> Result<Success, Halt> {
     if extent == Extent::Rehearse {
         return Ok(Success::rehearsed(&backed_up, &rehearsed));
     }
+    steps::fits_window(site, Duration::from_secs_f64(rehearsed.tool_s))?;
+    steps::stop_application(site).await?;
     match site.live().await? {
         Live::Sqlite(live) => promote::apply(site, &live, &checked, &backed_up, &rehearsed).await,
         Live::Postgres(live) => in_place::apply(site, &live, &checked, &backed_up, &rehearsed).await,
@@ -96,9 +102,11 @@ async fn conclude(site: &mut Site, ended: Result<Success, Halt>) -> Result<Outco
     };
     let mut outcome = Outcome { backup: outcome.backup.or(site.backup()), ..outcome };
     outcome.result["blocked_ms"] = json!(site.blocked.map(|time| time.as_millis() as u64));
+    outcome.result["checks"] = json!(site.told.verdicts());
     // From here on the journal alone must do: the database is as it is.
     site.ledger.rely_on_journal();
     site.ledger.done(step::OUTCOME, &outcome).await?;
+    steps::start_application(site, &mut outcome).await;
     if outcome.state != TaskState::Stuck {
         steps::tidy(site).await;
     }

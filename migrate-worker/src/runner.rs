@@ -20,6 +20,7 @@ pub use environment::Environment;
 pub use goal::{InvalidGoal, is_revision};
 pub use of::of;
 pub use route::route;
+pub(crate) use tool::find as find_program;
 pub use tool::last_words;
 
 use async_trait::async_trait;

@@ -1,8 +1,9 @@
 //! One claimed task, from its claim to its end in the record.
 
 use crate::Error;
+use crate::around::Around;
 use crate::leftovers;
-use crate::migration::{self, Extent, Outcome, Site, Verdict};
+use crate::migration::{self, Extent, Outcome, Pace, Site, Told, Verdict};
 use crate::runner::{self, Runner};
 use crate::spec::MigrateSpec;
 use crate::story::Story;
@@ -112,6 +113,7 @@ struct Prepared {
     spec: MigrateSpec,
     url: DatabaseUrl,
     runner: Box<dyn Runner>,
+    around: Around,
 }
 
 fn prepare(world: &World, task: &Task) -> Result<Prepared, Error> {
@@ -121,12 +123,13 @@ fn prepare(world: &World, task: &Task) -> Result<Prepared, Error> {
     let url = world.url(&name)?;
     world.migrations(&name)?;
     let runner = runner::of(&world.config, &name).map_err(as_error)?;
-    Ok(Prepared { name, spec, url, runner })
+    let around = Around::of(&world.config, &name).map_err(as_error)?;
+    Ok(Prepared { name, spec, url, runner, around })
 }
 
 fn site(with: Performance, prepared: Prepared, ledger: Ledger) -> Site {
     let Performance { world, worker, story, meter, stopper, stop, .. } = with;
-    let Prepared { name, spec, url, runner } = prepared;
+    let Prepared { name, spec, url, runner, around } = prepared;
     let engine = connect::engine(url.clone());
     Site {
         world,
@@ -142,6 +145,9 @@ fn site(with: Performance, prepared: Prepared, ledger: Ledger) -> Site {
         stopper,
         stop,
         patience: PATIENCE,
+        around,
+        pace: Pace::default(),
+        told: Told::default(),
         blocked: None,
     }
 }

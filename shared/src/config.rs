@@ -3,7 +3,7 @@
 mod around;
 mod sections;
 
-pub use around::{CheckConfig, Expectation, HooksConfig, Weekday, WindowConfig};
+pub use around::{CheckConfig, Expectation, HooksConfig, Way, Weekday, WindowConfig};
 pub use sections::{
     AgentConfig, AllowConfig, DatabaseConfig, Drills, KeyConfig, MigrationsConfig, NotifyConfig, NotifyOn, PruneConfig,
     QueueConfig, RetentionConfig, Right, RunnerKind, ScheduleConfig, StateConfig, StoreConfig, ThenConfig, Time,

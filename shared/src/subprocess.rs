@@ -3,6 +3,7 @@
 //! Every child has a process group of its own, an environment made from nothing, a deadline, and output that is cut
 //! off at a limit. A password reaches a child through its environment only, never through its arguments.
 
+mod leave;
 mod log;
 mod strays;
 mod watch;

@@ -1,6 +1,8 @@
 //! Whole migrations by the real `migrate-worker`, with real tools on real databases; judged by `sqlite3` and `psql`.
 
 mod acknowledged;
+mod around;
+mod commands;
 mod fence;
 mod live_failures;
 mod locks;

@@ -1,7 +1,9 @@
 //! The migration tools as they are called: sqlx's migrator and Alembic, the real ones, on real databases.
 
 mod alembic;
+mod command;
 mod configured;
+mod django;
 mod ending;
 mod sql;
 

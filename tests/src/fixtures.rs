@@ -12,6 +12,26 @@ pub fn fixture(name: &str) -> PathBuf {
     file
 }
 
+/// Copies what is in a folder of `tests/fixtures` into a folder, which may be there; files of the same name are replaced.
+#[track_caller]
+pub fn copy_folder(name: &str, into: &Path) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
+    assert!(from.is_dir(), "there is no folder {}", from.display());
+    copy_all(&from, into);
+}
+
+fn copy_all(from: &Path, into: &Path) {
+    std::fs::create_dir_all(into).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (entry, to) = (entry.as_ref().unwrap(), into.join(entry.as_ref().unwrap().file_name()));
+        if entry.path().is_dir() {
+            copy_all(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
 /// A PostgreSQL database filled by the fixture `name`, which is loaded once in a test run and then copied.
 ///
 /// Settings and grants of the database itself are not copied: load such a fixture with [`loaded`].

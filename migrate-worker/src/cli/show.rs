@@ -1,6 +1,7 @@
 //! `migrate-worker show`
 
 use super::history::{LISTS_ALL, existing_record, json, line};
+use crate::checklist::{Item, Tick, checklist};
 use backup_agent::cli::history::{event_line, find, put_json};
 use backup_agent::cli::{Done, Global, put_line, text};
 use clap::Args;
@@ -9,10 +10,14 @@ use shared::model::{Phase, StepNote};
 
 /// Tells everything about one job: what was asked for, its events, its steps, what it gave
 #[derive(Debug, Args)]
-#[command(after_help = "Example: migrate-worker show 0198c2e7")]
+#[command(after_help = "Example: migrate-worker show 0198c2e7
+         migrate-worker show 0198c2e7 --checklist")]
 pub struct Show {
     /// Its id, or the beginning of it
     job: String,
+    /// Print a checklist instead, each item with what the record says of it
+    #[arg(long)]
+    checklist: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -23,6 +28,10 @@ impl Show {
         let log = existing_record(global).await?;
         let task = find(&*log, &self.job, LISTS_ALL).await?;
         let (events, steps) = (log.events(&task.job_id).await?, log.steps(&task.job_id).await?);
+        if self.checklist {
+            let has_output = !log.outputs(&task.job_id).await?.is_empty();
+            return put_checklist(&checklist(&task, &steps, has_output), self.json);
+        }
         let holder = log.holder(&task.job_id).await?;
         if self.json {
             let mut value = json(&task);
@@ -58,6 +67,21 @@ impl Show {
         }
         Ok(())
     }
+}
+
+fn put_checklist(items: &[Item], json: bool) -> Done {
+    if json {
+        return put_json(&serde_json::json!(items));
+    }
+    for item in items {
+        let mark = match item.tick {
+            Tick::Done => "[x]",
+            Tick::Open => "[ ]",
+            Tick::Undeclared => "[-]",
+        };
+        put_line(&format!("{mark} {}: {}", item.what, text::name(&item.evidence)));
+    }
+    Ok(())
 }
 
 fn step_line(note: &StepNote) -> String {

@@ -1,5 +1,6 @@
 //! What is written into the journal, and read from it by a successor.
 
+use crate::around::checks::Answer;
 use crate::effect::Effects;
 use crate::runner::{Direction, Route};
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,10 @@ pub use backup_agent::target::{Begun, read};
 pub mod step {
     pub use backup_agent::target::step::BEGIN;
 
+    /// The application was stopped.
+    pub const STOP: &str = "stop";
+    /// It was started again.
+    pub const START: &str = "start";
     /// Backup A was made.
     pub const BACKUP_A: &str = "backup-a";
     /// A rehearsal was made.
@@ -119,6 +124,16 @@ pub struct Applying {
     pub before: State,
     /// The state that is wanted.
     pub after: State,
+    /// What the checks answered before.
+    #[serde(default)]
+    pub checks: Vec<Option<Answer>>,
+}
+
+impl Applying {
+    /// From `before` to `after`, without checks that were asked before.
+    pub fn new(backup: &str, before: &State, after: &State) -> Self {
+        Applying { backup: backup.to_owned(), before: before.clone(), after: after.clone(), checks: Vec::new() }
+    }
 }
 
 /// How it ended.

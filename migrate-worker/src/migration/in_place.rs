@@ -16,6 +16,7 @@ use super::promote::is_after;
 use super::steps::{self, Checked, Kept, judge, keep_here, open_backup, run_tool, take_backup};
 use super::{Site, Success};
 use crate::Error;
+use crate::around::checks::Answer;
 use crate::world::World;
 use backup_agent::target::tell;
 use serde::{Deserialize, Serialize};
@@ -49,9 +50,9 @@ pub async fn apply(
     let plan = live.plan_fence(site.ledger.lease().epoch).await?;
     site.ledger.intent(step::FENCE, &Fenced { plan: plan.clone() }).await?;
     let ended = match fenced(site, live, checked, backed_up, rehearsed, &plan, blocked).await {
-        Ok(kept) => {
+        Ok((kept, answers)) => {
             site.ledger.rely_on_journal();
-            match changed(site, live, checked, rehearsed, &kept, &plan).await {
+            match changed(site, live, checked, rehearsed, &kept, &answers, &plan).await {
                 // From here on nothing is refused any more: the fence is up, and what is behind it is not known.
                 Err(Halt::Refused(reason)) => Err(Halt::Stuck(reason)),
                 ended => ended,
@@ -76,13 +77,14 @@ async fn fenced(
     rehearsed: &Rehearsed,
     plan: &FencePlan,
     blocked: Instant,
-) -> Result<Kept, Halt> {
+) -> Result<(Kept, Vec<Option<Answer>>), Halt> {
     live.fence(plan).await?;
     let kept = behind(site, live, checked, backed_up, plan, blocked).await?;
+    let answers = steps::ask_before(site, &fenced_engine(live, plan), checked.route.direction).await?;
     crash_point::reached("in place: ready to apply");
-    let (before, after) = (kept.note.state.clone(), rehearsed.after.clone());
-    site.ledger.intent(step::APPLY, &Applying { backup: kept.note.backup.clone(), before, after }).await?;
-    Ok(kept)
+    let note = Applying::new(&kept.note.backup, &kept.note.state, &rehearsed.after);
+    site.ledger.intent(step::APPLY, &Applying { checks: answers.clone(), ..note }).await?;
+    Ok((kept, answers))
 }
 
 /// From the tool's beginning to the open database: changed, or as it was.
@@ -92,11 +94,12 @@ async fn changed(
     checked: &Checked,
     rehearsed: &Rehearsed,
     kept: &Kept,
+    answers: &[Option<Answer>],
     plan: &FencePlan,
 ) -> Result<Success, Halt> {
     let (plan, applied) = tool_behind_the_fence(site, live, checked, plan).await?;
     let verified = match applied {
-        Ok(()) => verify(site, live, &checked.history, kept, rehearsed, &plan).await,
+        Ok(()) => verify(site, live, &checked.history, kept, rehearsed, answers, &plan).await,
         Err(reason) => Err(Halt::Refused(reason)),
     };
     match verified {
@@ -243,6 +246,7 @@ async fn verify(
     history: &crate::runner::History,
     kept: &Kept,
     rehearsed: &Rehearsed,
+    answers: &[Option<Answer>],
     plan: &FencePlan,
 ) -> Result<(), Halt> {
     site.begins("verify");
@@ -255,7 +259,7 @@ async fn verify(
         return Err(Halt::refused(format!("something was left over: {}", left.join("; "))));
     }
     site.story.step("verify", "revision, schema and untouched tables as rehearsed", begun.elapsed());
-    Ok(())
+    steps::ask_after(site, &engine, rehearsed.route.direction, answers).await
 }
 
 /// Gives the changed database its public name back.

@@ -25,8 +25,7 @@ pub async fn apply(
     rehearsed: &Rehearsed,
 ) -> Result<Success, Halt> {
     let kept = open_backup(site, backed_up).await?;
-    let note =
-        Applying { backup: backed_up.backup.clone(), before: backed_up.state.clone(), after: rehearsed.after.clone() };
+    let note = Applying::new(&backed_up.backup, &backed_up.state, &rehearsed.after);
     site.ledger.intent(step::APPLY, &note).await?;
     site.ledger.rely_on_journal();
     match changed(site, live, checked, &kept, rehearsed).await {
@@ -96,6 +95,8 @@ async fn on_copy(
         return Err(Halt::refused(format!("it was changed meanwhile: it stands at {} now", before.at())));
     }
     let page_size = engine.query("PRAGMA page_size").await?;
+    let way = checked.route.direction;
+    let answers = steps::ask_before(site, &*engine, way).await?;
     site.begins("apply");
     let run = run_tool(site, &url, &checked.route, "apply").await?;
     if let Some(reason) = judge(site, &run) {
@@ -110,6 +111,7 @@ async fn on_copy(
         return Err(Halt::refused("the migration changed the page size, which a live database cannot take over"));
     }
     site.story.step("verify", "revision, schema and untouched tables as rehearsed", begun.elapsed());
+    steps::ask_after(site, &*engine, way, &answers).await?;
     Ok(after)
 }
 
@@ -143,7 +145,7 @@ async fn commit(site: &mut Site, checked: &Checked, kept: &Kept, change: Change,
     let begun = Instant::now();
     // Held now: whoever took the task for lost would wait for this lock, so the lease is looked at once more.
     site.ledger.still_ours().await?;
-    let note = Applying { backup: kept.note.backup.clone(), before: kept.note.state.clone(), after: after.clone() };
+    let note = Applying::new(&kept.note.backup, &kept.note.state, &after);
     site.ledger.intent(step::COMMIT, &note).await?;
     let committed = change.commit().await;
     let (_, now) =

@@ -17,7 +17,9 @@ pub async fn recover(site: &mut Site, extent: Extent) -> Result<Outcome, Error> 
     if let Some(outcome) = site.ledger.find::<Outcome>(step::OUTCOME, Phase::Done)?
         && !crash_point::is_off("outcome-replay")
     {
-        // Told before, but the record did not hear of it; nor, perhaps, was it tidied up.
+        // Told before, but the record did not hear of it; nor, perhaps, was the application started or it tidied up.
+        let mut outcome = outcome;
+        steps::start_application(site, &mut outcome).await;
         if outcome.state != TaskState::Stuck {
             steps::tidy(site).await;
         }

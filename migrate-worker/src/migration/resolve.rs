@@ -40,8 +40,9 @@ pub async fn resolve(site: &mut Site, verdict: Verdict) -> Result<Outcome, Error
             result: json!({}),
         },
     };
-    let outcome = Outcome { backup: outcome.backup.or(site.backup()), ..outcome };
+    let mut outcome = Outcome { backup: outcome.backup.or(site.backup()), ..outcome };
     site.ledger.done(step::OUTCOME, &outcome).await?;
+    steps::start_application(site, &mut outcome).await;
     if outcome.state != TaskState::Stuck {
         steps::tidy(site).await;
     }

@@ -3,6 +3,8 @@
 use super::facts::{State, step};
 use super::halt::Halt;
 use crate::Error;
+use crate::around::Around;
+use crate::around::checks::Verdict;
 use crate::runner::{History, Runner, ToolCall, ToolProcess};
 use crate::spec::MigrateSpec;
 use crate::story::Story;
@@ -16,7 +18,7 @@ use shared::engine::{DumpSource, Engine, EngineError, LoadProgress, Progress};
 use shared::model::{DatabaseName, DatabaseUrl, Fingerprint, Phase};
 use shared::task_log::Worker;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use backup_agent::target::Live;
@@ -49,8 +51,43 @@ pub struct Site {
     pub stop: Stop,
     /// How long locks of others are waited for.
     pub patience: Duration,
+    /// What the operator declared around it.
+    pub around: Around,
+    /// How long its steps took so far.
+    pub pace: Pace,
+    /// What it has to tell besides its outcome.
+    pub told: Told,
     /// How long nobody could write (PostgreSQL: connect), as far as it has ended.
     pub blocked: Option<Duration>,
+}
+
+/// How long the steps of a migration took that its rest is predicted by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// Making a backup.
+    pub backup: Duration,
+    /// Restoring it beside the database, with the proof.
+    pub restore: Duration,
+    /// Looking where a database stands, row by row.
+    pub look: Duration,
+}
+
+/// What the steps of a migration leave for its outcome.
+#[derive(Debug, Default)]
+pub struct Told {
+    verdicts: Mutex<Vec<Verdict>>,
+}
+
+impl Told {
+    /// What the checks said last.
+    pub fn verdicts(&self) -> Vec<Verdict> {
+        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces what the checks said.
+    pub fn set_verdicts(&self, verdicts: Vec<Verdict>) {
+        *self.verdicts.lock().unwrap_or_else(PoisonError::into_inner) = verdicts;
+    }
 }
 
 impl Site {

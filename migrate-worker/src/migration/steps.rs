@@ -1,6 +1,8 @@
 //! The steps that are the same for every database, one file each.
 
 mod back_up;
+mod checks;
+mod hooks;
 mod lock;
 mod plan;
 mod preflight;
@@ -12,8 +14,11 @@ mod space;
 mod tidy;
 mod tool;
 mod violations;
+mod window;
 
 pub use back_up::{Kept, back_up, keep_here, open_backup, take_backup};
+pub use checks::{ask_after, ask_before};
+pub use hooks::{start_application, stop_application};
 pub use lock::lock;
 pub use plan::plan;
 pub use preflight::{Checked, preflight};
@@ -23,3 +28,4 @@ pub use scratch::{drop_copy, scratch_server};
 pub use space::space;
 pub use tidy::{let_go, release_earlier, tidy};
 pub use tool::{judge, run_tool};
+pub use window::{fits_window, within_window};

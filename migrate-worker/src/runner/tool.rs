@@ -41,7 +41,7 @@ pub(super) fn failed(error: SubprocessError) -> RunnerError {
 /// The program as an absolute path: a name is looked up on PATH, a path counts from `base`.
 ///
 /// `package` is what brings it.
-pub(super) fn find(program: &str, base: &Path, package: &str) -> Result<PathBuf, RunnerError> {
+pub(crate) fn find(program: &str, base: &Path, package: &str) -> Result<PathBuf, RunnerError> {
     let missing = |message: String| {
         let hint = format!("install {package}, or name the program: program = [\"PATH/TO/{program}\"]");
         RunnerError::new(message).hint(hint)

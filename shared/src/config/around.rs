@@ -41,6 +41,20 @@ pub struct CheckConfig {
     /// Whether `zero`, `value` and `pattern` must be true before, too.
     #[serde(default)]
     pub before: bool,
+    /// Which way a migration goes that it is asked around. Default: `upgrade`.
+    #[serde(default)]
+    pub on: Way,
+}
+
+/// Which way a migration goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// Forward.
+    #[default]
+    Upgrade,
+    /// Back.
+    Downgrade,
 }
 
 /// `[database.<name>.hooks]`: programs with their arguments, started in the directory of the configuration file.

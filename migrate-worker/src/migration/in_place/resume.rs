@@ -3,6 +3,7 @@
 use super::way_back::{cut_off_again, insist, swapped, way_back};
 use super::{Fenced, Unfencing, commit, verify};
 use crate::Error;
+use crate::around::checks::Answer;
 use crate::migration::facts::{Applying, BackedUp, Rehearsed, Scratch, heads, step};
 use crate::migration::halt::{Halt, Reason};
 use crate::migration::recover::Left;
@@ -136,7 +137,7 @@ async fn judge_again(site: &mut Site, live: &PostgresLive, noted: Noted) -> Resu
         .ledger
         .find(step::REHEARSE, Phase::Done)?
         .ok_or_else(|| Halt::Stuck(Reason::new("the journal does not hold the rehearsal")))?;
-    let shown = insist_verify(site, live, &history, &kept, &rehearsed, &plan).await;
+    let shown = insist_verify(site, live, &history, &kept, &rehearsed, &applying.checks, &plan).await;
     match shown {
         Ok(()) => commit(site, live, &rehearsed, &note, &plan).await,
         Err(Halt::Refused(_)) => {
@@ -153,11 +154,12 @@ async fn insist_verify(
     history: &crate::runner::History,
     kept: &steps::Kept,
     rehearsed: &Rehearsed,
+    answers: &[Option<Answer>],
     plan: &FencePlan,
 ) -> Result<(), Halt> {
     // So that a server that is away is not taken for a database that differs.
     insist(site, || Box::pin(live.observe(plan))).await?;
-    verify(site, live, history, kept, rehearsed, plan).await
+    verify(site, live, history, kept, rehearsed, answers, plan).await
 }
 
 /// Drops copies that were made for rehearsals and restores; not the one that takes the database's place.

@@ -31,7 +31,8 @@ pub async fn back_up(site: &mut Site, checked: &Checked) -> Result<BackedUp, Hal
     let state = State { schema: manifest.header.schema_digest.clone(), heads: checked.route.from.clone() };
     let note = BackedUp { backup: name, state };
     let rows = backup_agent::cli::text::count(manifest.rows());
-    site.story.step("backup", &format!("{}, {rows} rows", note.backup), begun.elapsed());
+    site.pace.backup = begun.elapsed();
+    site.story.step("backup", &format!("{}, {rows} rows", note.backup), site.pace.backup);
     keep_here(site, &manifest).await?;
     site.ledger.done(step::BACKUP_A, &note).await?;
     Ok(note)

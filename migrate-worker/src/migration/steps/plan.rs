@@ -20,5 +20,8 @@ pub async fn plan(site: &mut Site, rehearsed: &Rehearsed) -> Result<(), Halt> {
     }
     let said = if losses.is_empty() { "no data is lost" } else { "only what may be lost is lost" };
     site.story.step("plan", said, begun.elapsed());
-    Ok(site.ledger.done(step::PLAN, &json!({"losses": losses.len()})).await?)
+    Ok(site.ledger.done(step::PLAN, &json!({
+        "losses": losses.len(),
+        "window": site.around.window.as_ref().map(ToString::to_string),
+    })).await?)
 }

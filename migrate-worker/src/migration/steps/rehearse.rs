@@ -1,11 +1,13 @@
 //! The rehearsal: the backup restored, proven, and migrated, away from the database.
 
 use super::back_up::{Kept, open_backup};
+use super::checks::{ask_after, ask_before};
 use super::preflight::Checked;
 use super::route::{agrees, turned_out};
 use super::scratch::{Purpose, ScratchSite};
 use super::tool::{judge, run_tool};
 use super::violations::with_violations;
+use crate::around::checks::Answer;
 use crate::effect::Effects;
 use crate::migration::facts::{BackedUp, Rehearsed, State, heads, route_words, step};
 use crate::migration::halt::{Halt, Reason};
@@ -30,10 +32,12 @@ pub async fn rehearse(site: &mut Site, checked: &Checked, backed_up: &BackedUp) 
     };
     let ran = migrate_copy(site, checked, &kept, &scratch).await;
     // Two databases to look at, one on each core: the copy, and the one that must be as it was.
+    let begun = Instant::now();
     let (rehearsed, live) = tokio::join!(
         async { look_at_copy(site, checked, &kept, &scratch, ran?).await },
         site.look(&*site.engine, &checked.history, &*kept.stored)
     );
+    site.pace.look = begun.elapsed();
     let removed = scratch.remove(site).await;
     let outside = match globals {
         Some((before, live)) => nothing_outside(&before, &live.globals().await?),
@@ -50,9 +54,10 @@ pub async fn rehearse(site: &mut Site, checked: &Checked, backed_up: &BackedUp) 
 struct Ran {
     run: ToolRun,
     before: Profile,
+    answers: Vec<Option<Answer>>,
 }
 
-async fn migrate_copy(site: &Site, checked: &Checked, kept: &Kept, scratch: &ScratchSite) -> Result<Ran, Halt> {
+async fn migrate_copy(site: &mut Site, checked: &Checked, kept: &Kept, scratch: &ScratchSite) -> Result<Ran, Halt> {
     let begun = Instant::now();
     let repository = site.world.repository().await?;
     let options = RestoreOptions::default();
@@ -65,7 +70,8 @@ async fn migrate_copy(site: &Site, checked: &Checked, kept: &Kept, scratch: &Scr
             restored.defects.join("; ")
         )));
     }
-    site.story.step("restore", "backup A beside the database, proven equal", begun.elapsed());
+    site.pace.restore = begun.elapsed();
+    site.story.step("restore", "backup A beside the database, proven equal", site.pace.restore);
     if let DatabaseUrl::Postgres(url) = &scratch.url {
         for line in PostgresLive::neutralise(url).await? {
             site.story.detail(&line);
@@ -74,12 +80,13 @@ async fn migrate_copy(site: &Site, checked: &Checked, kept: &Kept, scratch: &Scr
     scratch.engine.number_apart().await?;
     let before = scratch.engine.profile(2).await?;
     agrees(site, &checked.route, &scratch.url).await?;
+    let answers = ask_before(site, &*scratch.engine, checked.route.direction).await?;
     let run = run_tool(site, &scratch.url, &checked.route, "rehearse").await?;
     if let Some(reason) = judge(site, &run) {
         let reason = with_violations(site, &*scratch.engine, &run.output, reason).await;
-        return Err(Halt::Refused(Reason { message: format!("the rehearsal failed: {}", reason.message), ..reason }));
+        return Err(in_rehearsal(Halt::Refused(reason)));
     }
-    Ok(Ran { run, before })
+    Ok(Ran { run, before, answers })
 }
 
 async fn look_at_copy(
@@ -87,7 +94,7 @@ async fn look_at_copy(
     checked: &Checked,
     kept: &Kept,
     scratch: &ScratchSite,
-    Ran { run, before }: Ran,
+    Ran { run, before, answers }: Ran,
 ) -> Result<Rehearsed, Halt> {
     let (found, after) = site.look(&*scratch.engine, &checked.history, &*kept.stored).await?;
     arrived(site, checked, &after)?;
@@ -108,9 +115,20 @@ async fn look_at_copy(
     for line in effects.lines() {
         site.story.detail(&line);
     }
+    let way = checked.route.direction;
+    ask_after(site, &*scratch.engine, way, &answers).await.map_err(in_rehearsal)?;
     let unchanged = unchanged(kept, &found);
     let tool_s = run.duration.as_secs_f64();
     Ok(Rehearsed { route, after, unchanged, effects, before, tool_s })
+}
+
+fn in_rehearsal(halt: Halt) -> Halt {
+    match halt {
+        Halt::Refused(reason) => {
+            Halt::Refused(Reason { message: format!("the rehearsal failed: {}", reason.message), ..reason })
+        }
+        other => other,
+    }
 }
 
 /// A tool that ends well without having done what it should has not done well.
