@@ -84,6 +84,8 @@ pub async fn by_name(repository: &Repository, text: &str) -> Result<Chosen, Erro
 }
 
 /// Finds the backup of `database` meant by a time; only complete ones count.
+///
+/// A time to the second means all of that second: so a backup is found by the time its id says.
 pub async fn by_time(repository: &Repository, database: &DatabaseName, at: &At) -> Result<Chosen, Error> {
     if let At::Id(id) = at {
         return by_name(repository, &format!("{database}/{id}")).await;
@@ -109,7 +111,11 @@ pub async fn by_time(repository: &Repository, database: &DatabaseName, at: &At) 
         let Ok(manifest) = backup.manifest else { continue };
         let created_at = manifest.header.created_at;
         first = Some(first.map_or(created_at, |first: Timestamp| first.min(created_at)));
-        if !matches!(at, At::Instant(instant) if created_at > *instant) {
+        let is_after = |instant: &Timestamp| match instant.subsec_nanosecond() {
+            0 => created_at.as_second() > instant.as_second(),
+            _ => created_at > *instant,
+        };
+        if !matches!(at, At::Instant(instant) if is_after(instant)) {
             newest = Some(manifest);
             passed_over.clear();
         }

@@ -14,6 +14,7 @@ mod scratch;
 mod space;
 mod tidy;
 mod tool;
+mod violations;
 mod window;
 
 pub use approval::approval;

@@ -38,12 +38,15 @@ fn the_newest_not_after_the_time_is_chosen_and_both_are_printed() {
         |number: usize| -> Timestamp { agent.json(&["list"])[number]["created_at"].as_str().unwrap().parse().unwrap() };
     let second = agent.ok(&["backup", &source.url()]).stdout.trim().to_owned();
     let (one, two) = (created(0), created(1));
-    let milliseconds = |n: i64| SignedDuration::from_millis(n);
+    let moment = SignedDuration::from_nanos(1);
     let future = Timestamp::now() + SignedDuration::from_hours(24);
     for (time, wanted) in [
         (one.to_string(), &first),
-        ((two - milliseconds(1)).to_string(), &first),
+        ((two - moment).to_string(), &first),
         (two.to_string(), &second),
+        // A time to the second is all of it, as the id has it.
+        (two.strftime("%Y%m%d_%H%M%S").to_string(), &second),
+        (two.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), &second),
         (future.to_string(), &second),
         ("latest".to_owned(), &second),
         (first.split_once('/').unwrap().1.to_owned(), &first),
@@ -58,7 +61,7 @@ fn the_newest_not_after_the_time_is_chosen_and_both_are_printed() {
             says(&run, "(UTC)");
         }
     }
-    let early = (one - milliseconds(1)).to_string();
+    let early = (one - moment).to_string();
     let run = at(&agent, &early).expect_code(3);
     says(&run, "the first complete backup of small is of");
     says(&run, &early);

@@ -24,10 +24,15 @@ pub async fn preflight(site: &Site) -> Result<Checked, Halt> {
     super::space(site).await?;
     no_obstacles(site).await?;
     let current = site.runner.current(&*site.engine, &history).await?;
+    let goal: Goal = site.spec.to.parse().map_err(|error: InvalidGoal| Halt::refused(error.to_string()))?;
+    let way = route(&history, &current, &goal);
     if !current.faults.is_empty() {
         let message =
             format!("what {} wrote down is not what is there: {}", site.runner.name(), current.faults.join("; "));
-        return Err(Halt::refused_with(message, "mend it first; migrate-worker current and pending show more"));
+        // Of a revision nobody has it knows which is near.
+        let hint = way.err().and_then(|error| error.hint);
+        let usual = || "mend it first; migrate-worker current and pending show more".to_owned();
+        return Err(Halt::refused_with(message, hint.unwrap_or_else(usual)));
     }
     if let Some(expected) = &site.spec.expected_from
         && current.heads != [expected.clone()]
@@ -38,8 +43,7 @@ pub async fn preflight(site: &Site) -> Result<Checked, Halt> {
             heads(&current.heads)
         )));
     }
-    let goal: Goal = site.spec.to.parse().map_err(|error: InvalidGoal| Halt::refused(error.to_string()))?;
-    let way = route(&history, &current, &goal)?;
+    let way = way?;
     if goal == Goal::Base && !site.spec.yes {
         return Err(Halt::refused_with(
             "going back to base takes back every migration",

@@ -6,6 +6,7 @@ use super::preflight::Checked;
 use super::route::{agrees, turned_out};
 use super::scratch::{Purpose, ScratchSite};
 use super::tool::{judge, run_tool};
+use super::violations::with_violations;
 use crate::around::checks::Answer;
 use crate::effect::Effects;
 use crate::migration::facts::{BackedUp, Rehearsed, State, heads, route_words, step};
@@ -82,6 +83,7 @@ async fn migrate_copy(site: &mut Site, checked: &Checked, kept: &Kept, scratch: 
     let answers = ask_before(site, &*scratch.engine, checked.route.direction).await?;
     let run = run_tool(site, &scratch.url, &checked.route, "rehearse").await?;
     if let Some(reason) = judge(site, &run) {
+        let reason = with_violations(site, &*scratch.engine, &run.output, reason).await;
         return Err(in_rehearsal(Halt::Refused(reason)));
     }
     Ok(Ran { run, before, answers })
