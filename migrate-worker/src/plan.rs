@@ -101,6 +101,7 @@ mod tests {
                 to: vec!["2".into()],
                 revisions: vec!["2".into()],
                 target: Some("2".into()),
+                open: false,
             },
             contents: Some("ab".into()),
             schema: "cd".into(),
