@@ -15,6 +15,7 @@ mod schema;
 mod show;
 mod status;
 mod submit;
+mod support_bundle;
 mod teller;
 mod view;
 
@@ -58,6 +59,7 @@ enum Command {
     Run(run::Run),
     DeadLetters(dead_letters::DeadLetters),
     Schema(schema::Schema),
+    SupportBundle(support_bundle::SupportBundle),
     Current(view::CurrentCommand),
     Heads(view::Heads),
     Pending(view::Pending),
@@ -83,7 +85,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Resolve(command) => command.run(global).await,
         Command::Run(command) => command.run(global).await,
         Command::DeadLetters(command) => command.run(global).await,
-        Command::Schema(command) => command.run(),
+        Command::Schema(command) => command.run(global).await,
+        Command::SupportBundle(command) => command.run(global).await,
         Command::Current(command) => command.run(global).await,
         Command::Heads(command) => command.run(global).await,
         Command::Pending(command) => command.run(global).await,

@@ -5,6 +5,7 @@
 //! migration did to the data; [`cli`] is the thin layer of commands.
 
 pub mod around;
+pub mod bundle;
 pub mod checklist;
 pub mod cli;
 pub mod doors;
@@ -17,6 +18,7 @@ pub mod pool;
 pub mod runner;
 pub mod spec;
 pub mod story;
+pub mod structure;
 pub mod worker;
 pub mod world;
 
