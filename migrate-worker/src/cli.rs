@@ -5,6 +5,7 @@ mod cancel;
 mod dead_letters;
 mod demo;
 mod doctor;
+mod gate;
 mod history;
 mod output;
 mod rehearse;
@@ -16,6 +17,7 @@ mod status;
 mod submit;
 mod teller;
 mod view;
+mod with_lock;
 
 use crate::runner::sql::child;
 use backup_agent::cli::{Done, Global, exit_code};
@@ -59,6 +61,8 @@ enum Command {
     Heads(view::Heads),
     Pending(view::Pending),
     Stamp(view::Stamp),
+    Gate(gate::Gate),
+    WithLock(with_lock::WithLock),
     Doctor(doctor::Doctor),
     Demo(demo::Demo),
 }
@@ -84,6 +88,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Heads(command) => command.run(global).await,
         Command::Pending(command) => command.run(global).await,
         Command::Stamp(command) => command.run(global).await,
+        Command::Gate(command) => command.run(global).await,
+        Command::WithLock(command) => command.run(global).await,
         Command::Doctor(command) => command.run(global).await,
         Command::Demo(command) => command.run().await,
     };

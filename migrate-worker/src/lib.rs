@@ -8,6 +8,7 @@ pub mod cli;
 pub mod doors;
 pub mod effect;
 pub mod executor;
+pub mod gate;
 pub mod leftovers;
 pub mod migration;
 pub mod pool;
@@ -16,5 +17,6 @@ pub mod spec;
 pub mod story;
 pub mod worker;
 pub mod world;
+pub mod wrap;
 
 pub use backup_agent::error::Error;

@@ -5,13 +5,13 @@ use super::preflight::Checked;
 use super::scratch::{Purpose, ScratchSite};
 use super::tool::{judge, run_tool};
 use crate::effect::Effects;
-use crate::migration::facts::{BackedUp, Rehearsed, State, heads, route_words, step};
+use crate::migration::facts::{After, BackedUp, Rehearsed, State, heads, route_words, step, written_by};
 use crate::migration::halt::{Halt, Reason};
 use crate::migration::site::{Live, Site};
 use crate::runner::ToolRun;
 use backup_agent::restore::{RestoreOptions, restore};
 use shared::engine::postgres::{Globals, PostgresLive, differences};
-use shared::model::{DatabaseUrl, Fingerprint, Profile};
+use shared::model::{DatabaseUrl, Fingerprint, Profile, Structure};
 use std::time::Instant;
 
 /// Restores backup A beside the database, proves it, runs the tool there and says what it did.
@@ -105,7 +105,15 @@ async fn look_at_copy(
     }
     let unchanged = unchanged(kept, &found);
     let tool_s = run.duration.as_secs_f64();
-    Ok(Rehearsed { route: checked.route.clone(), after, unchanged, effects, before, tool_s })
+    let leaves = Some(leaves(kept, &found, &after));
+    Ok(Rehearsed { route: checked.route.clone(), after, leaves, unchanged, effects, before, tool_s })
+}
+
+/// What is known later of how a migration leaves the database: as the copy was left.
+fn leaves(kept: &Kept, found: &Fingerprint, after: &State) -> After {
+    let header = &kept.stored.manifest().header;
+    let written_by = written_by(header.engine, &header.server_version, header.client_version.as_deref());
+    After { heads: after.heads.clone(), structure: Structure::from(found).digest(), written_by }
 }
 
 /// A tool that ends well without having done what it should has not done well.
