@@ -6,6 +6,7 @@ mod cancel;
 mod dead_letters;
 mod demo;
 mod doctor;
+mod gate;
 mod history;
 mod output;
 mod rehearse;
@@ -18,6 +19,7 @@ mod submit;
 mod support_bundle;
 mod teller;
 mod view;
+mod with_lock;
 
 use crate::runner::sql::child;
 use crate::worker::WAITS;
@@ -64,6 +66,8 @@ enum Command {
     Heads(view::Heads),
     Pending(view::Pending),
     Stamp(view::Stamp),
+    Gate(gate::Gate),
+    WithLock(with_lock::WithLock),
     Doctor(doctor::Doctor),
     Demo(demo::Demo),
 }
@@ -91,6 +95,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Heads(command) => command.run(global).await,
         Command::Pending(command) => command.run(global).await,
         Command::Stamp(command) => command.run(global).await,
+        Command::Gate(command) => command.run(global).await,
+        Command::WithLock(command) => command.run(global).await,
         Command::Doctor(command) => command.run(global).await,
         Command::Demo(command) => command.run().await,
     };

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod doors;
 pub mod effect;
 pub mod executor;
+pub mod gate;
 pub mod leftovers;
 pub mod migration;
 pub mod plan;
@@ -21,5 +22,6 @@ pub mod story;
 pub mod structure;
 pub mod worker;
 pub mod world;
+pub mod wrap;
 
 pub use backup_agent::error::Error;

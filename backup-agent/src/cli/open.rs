@@ -22,7 +22,7 @@ impl From<ConnectError> for Error {
             ConnectError::Config(error) => error.into(),
             ConnectError::Store(error) => Error::opening(error),
             // Not there, or not ours: nothing was touched.
-            ConnectError::TaskLog(error @ TaskLogError::Unusable { .. }) => {
+            ConnectError::TaskLog(error @ (TaskLogError::Unusable { .. } | TaskLogError::Missing { .. })) => {
                 Error::Refused { message: error.to_string(), hint: error.hint().map(str::to_owned) }
             }
             ConnectError::TaskLog(error) => error.into(),
