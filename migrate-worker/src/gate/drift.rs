@@ -93,6 +93,7 @@ mod tests {
             created_at: Timestamp::UNIX_EPOCH,
             started_at: None,
             finished_at: None,
+            plan: None,
             report: TaskReport { result, ..TaskReport::default() },
         }
     }
