@@ -41,6 +41,7 @@ mod round_trip;
 mod runners;
 mod s3_repository;
 mod schema_diff;
+mod seeds;
 mod sqlite_engine;
 mod store_contract;
 mod store_faults;
