@@ -2,5 +2,8 @@
 
 mod blue_green;
 mod desk;
+mod etsy_shop;
 mod health_records;
 mod lessons;
+mod recovery_plan;
+mod team;

@@ -124,6 +124,7 @@ impl Desk {
         for (name, value) in spec.as_object().unwrap() {
             let flag = format!("--{}", name.replace('_', "-"));
             match value {
+                Value::Bool(true) => arguments.push(flag),
                 Value::Array(list) => {
                     list.iter().for_each(|one| arguments.extend([flag.clone(), one.as_str().unwrap().to_owned()]));
                 }
@@ -196,7 +197,8 @@ impl Desk {
         self.agent.run_program("backup-agent", arguments)
     }
 
-    fn broker(&self) -> &PrivateRabbit {
+    /// The broker; there is none where this worker is asked by commands.
+    pub fn broker(&self) -> &PrivateRabbit {
         self.broker.as_ref().expect("this worker is asked by commands only")
     }
 
