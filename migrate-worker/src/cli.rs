@@ -22,8 +22,7 @@ mod view;
 mod with_lock;
 
 use crate::runner::sql::child;
-use crate::worker::WAITS;
-use backup_agent::cli::{Done, Failure, Global, exit_code};
+use backup_agent::cli::{Done, Global, exit_code};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -100,12 +99,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Doctor(command) => command.run(global).await,
         Command::Demo(command) => command.run().await,
     };
-    let waits = matches!(done, Err(Failure::Said(WAITS)));
-    match exit_code(done) {
-        // By this number backup-agent tells damage; here that is a failure like others.
-        code if code == ExitCode::from(WAITS) && !waits => ExitCode::FAILURE,
-        code => code,
-    }
+    exit_code(done)
 }
 
 impl Cli {

@@ -17,7 +17,7 @@ struct Shop {
     agent: Agent,
 }
 
-/// Every exclusive task of the database but a backup for its plan is allowed to lose this table.
+/// The migration drops a table with rows: without these it is refused, and does not wait.
 const MAY_DROP: [&str; 2] = ["--may-drop", "old"];
 
 impl Shop {

@@ -98,3 +98,21 @@ fn a_worker_that_let_go_of_a_job_is_not_taken_for_the_one_that_was_lost_over_it(
     first.signal("TERM");
     first.wait().expect_code(0);
 }
+
+#[test]
+fn a_worker_that_stopped_while_it_let_go_writes_nothing_when_it_goes_on_too_late() {
+    let mut shop = Shop::on_sqlite();
+    let apply = shop.agent.start_and_stop_at("let-go: after its note", &[&["apply", "shop"][..], &MAY_DROP].concat());
+    let job = shop.newest()["job_id"].as_str().unwrap().to_owned();
+    // Its lease runs out, and another one takes over.
+    shop.work();
+    shop.is(&job, "waiting");
+    let before = shop.show(&job);
+    apply.signal("CONT");
+    let late = apply.wait().expect_code(1);
+    assert!(late.stderr.contains("no longer ours"), "{}", late.stderr);
+    assert_eq!(shop.show(&job), before);
+    shop.approve(&job);
+    shop.work();
+    shop.is(&job, "succeeded");
+}
