@@ -35,7 +35,11 @@ impl PrivateRabbit {
     /// The same with further lines of rabbitmq.conf.
     #[track_caller]
     pub fn with_settings(settings: &str) -> Self {
-        Self::begin(settings).unwrap_or_else(|error| panic!("no private broker: {error:#}"))
+        // Between asking for a free port and using it somebody else may take it.
+        let is_taken =
+            |error: &anyhow::Error| ["already_used", "eaddrinuse"].iter().any(|word| error.to_string().contains(word));
+        let begun = (0..5).map(|_| Self::begin(settings)).find(|begun| !begun.as_ref().is_err_and(is_taken));
+        begun.expect("a free port in five tries").unwrap_or_else(|error| panic!("no private broker: {error:#}"))
     }
 
     fn begin(settings: &str) -> Result<Self> {
