@@ -13,6 +13,7 @@ mod record;
 mod refusals;
 mod stories;
 mod tools;
+mod violations;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
