@@ -38,6 +38,7 @@ mod restore_reads;
 mod round_trip;
 mod runners;
 mod s3_repository;
+mod seeds;
 mod sqlite_engine;
 mod store_contract;
 mod store_faults;
