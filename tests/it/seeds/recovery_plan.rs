@@ -149,3 +149,39 @@ fn the_way_back_says_which_code_it_needs_and_keeps_sketches_until_it_is_told_oth
 fn the_way_back_says_which_code_it_needs_and_keeps_sketches_until_it_is_told_otherwise_by_message() {
     the_way_back_says_which_code_it_needs_and_keeps_sketches_until_it_is_told_otherwise(Door::Message);
 }
+
+fn the_gate_keeps_code_from_a_schema_that_does_not_know_it(door: Door) {
+    let mut team = Team::new(AIPROXY, door, "");
+    let gate = |team: &Team, more: &[&str], code: i32| {
+        let arguments: Vec<&str> = ["gate", AIPROXY.database].iter().chain(more).copied().collect();
+        team.desk.agent.run(&arguments).expect_code(code).stdout
+    };
+    // What the new models select.
+    let shown = |team: &Team| team.server.try_psql(AIPROXY.database, "SELECT count(*), count(sketch_id) FROM songs");
+    assert!(shown(&team).unwrap_err().contains("sketch_id"));
+    let said = gate(&team, &[], 10);
+    let both = "aiproxy: behind by 2: 234ea0f4b6c3 base64_encode_lyric_parsing_rule_replacements, \
+                d4641a241b98 add_song_sketches_table\n";
+    assert!(said.starts_with(both) && said.contains("it stands at 0f864573b58a"), "{said}");
+    // The code that is deployed still fits.
+    assert!(gate(&team, &["--expect", AIPROXY.revision], 0).contains("as expected"));
+
+    team.migrate(json!({"to": ENCODED}), "succeeded");
+    let said = gate(&team, &[], 10);
+    assert!(said.starts_with("aiproxy: behind by 1: d4641a241b98 add_song_sketches_table\n"), "{said}");
+    team.migrate(json!({}), "succeeded");
+    assert!(gate(&team, &[], 0).starts_with("aiproxy: as expected: it stands at d4641a241b98\n"));
+    assert_eq!(shown(&team).unwrap(), "348|0");
+    // "That would only work if the old code were deployed."
+    assert!(gate(&team, &["--expect", AIPROXY.revision], 11).contains("ahead by 2: "));
+}
+
+#[test]
+fn the_gate_keeps_code_from_a_schema_that_does_not_know_it_by_command() {
+    the_gate_keeps_code_from_a_schema_that_does_not_know_it(Door::Command);
+}
+
+#[test]
+fn the_gate_keeps_code_from_a_schema_that_does_not_know_it_by_message() {
+    the_gate_keeps_code_from_a_schema_that_does_not_know_it(Door::Message);
+}
