@@ -6,6 +6,7 @@ mod cancel;
 mod dead_letters;
 mod demo;
 mod doctor;
+mod gate;
 mod history;
 mod output;
 mod rehearse;
@@ -15,8 +16,10 @@ mod schema;
 mod show;
 mod status;
 mod submit;
+mod support_bundle;
 mod teller;
 mod view;
+mod with_lock;
 
 use crate::runner::sql::child;
 use crate::worker::WAITS;
@@ -58,10 +61,13 @@ enum Command {
     Run(run::Run),
     DeadLetters(dead_letters::DeadLetters),
     Schema(schema::Schema),
+    SupportBundle(support_bundle::SupportBundle),
     Current(view::CurrentCommand),
     Heads(view::Heads),
     Pending(view::Pending),
     Stamp(view::Stamp),
+    Gate(gate::Gate),
+    WithLock(with_lock::WithLock),
     Doctor(doctor::Doctor),
     Demo(demo::Demo),
 }
@@ -83,11 +89,14 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Resolve(command) => command.run(global).await,
         Command::Run(command) => command.run(global).await,
         Command::DeadLetters(command) => command.run(global).await,
-        Command::Schema(command) => command.run(),
+        Command::Schema(command) => command.run(global).await,
+        Command::SupportBundle(command) => command.run(global).await,
         Command::Current(command) => command.run(global).await,
         Command::Heads(command) => command.run(global).await,
         Command::Pending(command) => command.run(global).await,
         Command::Stamp(command) => command.run(global).await,
+        Command::Gate(command) => command.run(global).await,
+        Command::WithLock(command) => command.run(global).await,
         Command::Doctor(command) => command.run(global).await,
         Command::Demo(command) => command.run().await,
     };

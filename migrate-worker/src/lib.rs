@@ -5,11 +5,13 @@
 //! migration did to the data; [`cli`] is the thin layer of commands.
 
 pub mod around;
+pub mod bundle;
 pub mod checklist;
 pub mod cli;
 pub mod doors;
 pub mod effect;
 pub mod executor;
+pub mod gate;
 pub mod leftovers;
 pub mod migration;
 pub mod plan;
@@ -17,7 +19,9 @@ pub mod pool;
 pub mod runner;
 pub mod spec;
 pub mod story;
+pub mod structure;
 pub mod worker;
 pub mod world;
+pub mod wrap;
 
 pub use backup_agent::error::Error;

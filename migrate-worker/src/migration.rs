@@ -15,7 +15,7 @@ mod site;
 mod steps;
 mod wait;
 
-pub use facts::{Outcome, State, heads, noted_states, route_words, step};
+pub use facts::{After, Outcome, State, heads, noted_states, route_words, step, written_by};
 pub use halt::{Halt, Reason};
 pub use in_place::whereabouts;
 pub use recover::recover;
@@ -48,6 +48,8 @@ pub struct Success {
     pub backup: Option<String>,
     /// What the rehearsal has shown.
     effects: Option<serde_json::Value>,
+    /// How it left the database, where it changed it.
+    after: Option<After>,
 }
 
 /// Does a claimed task from its beginning and returns its outcome, which is in the journal then.
@@ -124,19 +126,19 @@ fn unsuccessful(state: TaskState, reason: Reason) -> Outcome {
 impl Success {
     fn nothing_to_do(to: &[String]) -> Self {
         let message = format!("nothing to do: it stands at {} already", heads(to));
-        Success { message, backup: None, effects: None }
+        Success { message, backup: None, effects: None, after: None }
     }
 
     fn rehearsed(backed_up: &BackedUp, rehearsed: &Rehearsed) -> Self {
         let message = format!("rehearsed {} on a copy; the database was only read", route_words(&rehearsed.route));
         let effects = serde_json::to_value(&rehearsed.effects).ok();
-        Success { message, backup: Some(backed_up.backup.clone()), effects }
+        Success { message, backup: Some(backed_up.backup.clone()), effects, after: None }
     }
 
     fn applied(rehearsed: &Rehearsed, backup: String) -> Self {
         let message = format!("it stands at {}", heads(&rehearsed.route.to));
         let effects = serde_json::to_value(&rehearsed.effects).ok();
-        Success { message, backup: Some(backup), effects }
+        Success { message, backup: Some(backup), effects, after: rehearsed.leaves.clone() }
     }
 
     fn outcome(self) -> Outcome {
@@ -145,12 +147,18 @@ impl Success {
             message: self.message,
             hint: None,
             backup: self.backup,
-            result: json!({"effects": self.effects}),
+            result: json!({"effects": self.effects, "after": self.after}),
         }
     }
 }
 
 impl Site {
+    /// How the rehearsal left its copy, as far as the journal tells.
+    fn rehearsed_after(&self) -> Result<Option<After>, Error> {
+        let rehearsed = self.ledger.find::<Rehearsed>(step::REHEARSE, Phase::Done)?;
+        Ok(rehearsed.and_then(|rehearsed| rehearsed.leaves))
+    }
+
     /// Notes that the task begins. One that its owners were lost from again and again is refused.
     async fn note_begin(&mut self) -> Result<(), Halt> {
         let begun = since_let_go(self.ledger.notes()).iter();

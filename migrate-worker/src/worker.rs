@@ -8,6 +8,7 @@ use crate::runner::{self, Runner};
 use crate::spec::MigrateSpec;
 use crate::story::Story;
 use crate::world::World;
+use crate::wrap::{self, WrapSpec};
 use backup_agent::journal::ledger::Ledger;
 use backup_agent::record::{HeldLease, KeptAlive, TaskMeter, write_end};
 use backup_agent::stop::{Stop, Stopper};
@@ -58,6 +59,10 @@ pub async fn settle(with: Performance, claimed: Claimed, verdict: Verdict) -> Re
 }
 
 async fn work(with: Performance, claimed: Claimed, verdict: Option<Verdict>) -> Result<Outcome, Error> {
+    if WrapSpec::of(&claimed.task.spec).is_some() {
+        // Somebody's own command: nothing of it can be run again, or taken back.
+        return wrap::recover(with, claimed).await;
+    }
     let Claimed { task, lease, is_recovery } = claimed;
     let (world, story) = (with.world.clone(), with.story.clone());
     let bears_silence = with.is_changing.clone();
@@ -88,7 +93,7 @@ async fn work(with: Performance, claimed: Claimed, verdict: Option<Verdict>) -> 
 }
 
 /// Writes the end down. Where the record does not hear of it, the journal stays, and the next worker here tells it.
-async fn record(
+pub async fn record(
     held: &HeldLease,
     task: &Task,
     outcome: &Outcome,

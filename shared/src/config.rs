@@ -1,9 +1,11 @@
 //! The one configuration file, `holdfast.toml`.
 
 mod around;
+mod redacted;
 mod sections;
 
 pub use around::{CheckConfig, Expectation, HooksConfig, Way, Weekday, WindowConfig};
+pub use redacted::Redacted;
 pub use sections::{
     AgentConfig, AllowConfig, DatabaseConfig, Drills, KeyConfig, MigrationsConfig, NotifyConfig, NotifyOn, PruneConfig,
     QueueConfig, RetentionConfig, Right, RunnerKind, ScheduleConfig, StateConfig, StoreConfig, ThenConfig, Time,

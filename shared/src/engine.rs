@@ -10,7 +10,7 @@ mod rows;
 pub mod sqlite;
 
 use crate::clock::Clock;
-use crate::model::{EngineKind, Fingerprint, Identity, Profile};
+use crate::model::{EngineKind, Fingerprint, Identity, Profile, Structure};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -322,6 +322,9 @@ pub trait Engine: Send + Sync {
 
     /// Reads the database into nowhere and returns its fingerprint, normalised as a restore of `source` would be.
     async fn fingerprint(&self, source: &dyn DumpSource, workers: usize) -> Result<Fingerprint, EngineError>;
+
+    /// Reads the structure alone: no row is read, so it is much cheaper than a fingerprint.
+    async fn structure(&self) -> Result<Structure, EngineError>;
 
     /// The tables of a backup that a person means by `typed` names, as the fingerprint calls them. Refuses a name that
     /// fits none or more than one.

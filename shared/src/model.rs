@@ -9,6 +9,7 @@ mod moment;
 mod profile;
 mod secret;
 mod step;
+mod structure;
 mod task;
 
 pub use backup_id::{BackupId, InvalidBackupId};
@@ -20,4 +21,5 @@ pub use moment::{At, InvalidAt, parse_at};
 pub use profile::{ColumnProfile, Profile, TableProfile, ValueSum};
 pub use secret::Secret;
 pub use step::{Phase, StepNote};
+pub use structure::Structure;
 pub use task::{JobId, NewTask, Reply, Slot, Task, TaskDoor, TaskEvent, TaskKind, TaskPlan, TaskReport, TaskState};

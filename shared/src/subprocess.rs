@@ -3,11 +3,13 @@
 //! Every child has a process group of its own, an environment made from nothing, a deadline, and output that is cut
 //! off at a limit. A password reaches a child through its environment only, never through its arguments.
 
+mod inherited;
 mod leave;
 mod log;
 mod strays;
 mod watch;
 
+pub use inherited::Inherited;
 pub use log::Scrubber;
 pub use strays::{JOB_VARIABLE, end_tagged, start_ticks};
 pub use watch::{Watch, Watched};

@@ -325,6 +325,12 @@ pub enum TaskLogError {
         /// Facts.
         message: String,
     },
+    /// Nobody has made it yet.
+    #[error("{place}: there is no record of tasks yet")]
+    Missing {
+        /// Where it would be.
+        place: String,
+    },
     /// It cannot be used as it is: of a later version, read-only, of other contents.
     #[error("{place}: {message}")]
     Unusable {
@@ -434,6 +440,7 @@ impl TaskLogError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             TaskLogError::Unusable { hint, .. } => hint.as_deref(),
+            TaskLogError::Missing { .. } => Some("backup-agent run makes it"),
             _ => None,
         }
     }

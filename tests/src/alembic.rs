@@ -76,6 +76,14 @@ impl AlembicProject {
         self
     }
 
+    /// What a revision says of itself, as `alembic history` shows it.
+    pub fn says(&self, id: &str, message: &str) -> &Self {
+        let text = std::fs::read_to_string(self.file(id)).unwrap();
+        let (_, rest) = text.split_once('\n').unwrap();
+        std::fs::write(self.file(id), format!("\"\"\"{message}\"\"\"\n{rest}")).unwrap();
+        self
+    }
+
     /// Adds a revision of SQL statements, a line each.
     pub fn add_sql(&self, id: &str, parents: &[&str], upgrade: &str, downgrade: &str) -> &Self {
         let calls = |sql: &str| {

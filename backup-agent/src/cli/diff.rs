@@ -8,7 +8,7 @@ use serde::Serialize;
 use shared::config::Config;
 use shared::connect;
 use shared::engine::DumpSource;
-use shared::model::{DatabaseName, DatabaseUrl, Difference, DifferenceKind, EngineKind, Fingerprint};
+use shared::model::{Difference, DifferenceKind, EngineKind, Fingerprint};
 
 /// Compares a backup with another one or with a database: schema and rows, table by table
 ///
@@ -65,7 +65,7 @@ impl Diff {
     pub(super) async fn run(self, global: &Global) -> Done {
         let config = global.config()?;
         let repository = global.repository(&config).await?;
-        let backup = open_backup(&repository, &self.backup).await?;
+        let backup = open::stored(&repository, &self.backup).await?;
         let (other, found) = self.found(&config, &repository, &backup).await?;
         let comparison = Comparison::of(backup.name(), other, backup.fingerprint(), &found);
         if self.json {
@@ -84,8 +84,8 @@ impl Diff {
         backup: &StoredBackup,
     ) -> Result<(String, Fingerprint), Failure> {
         let kind = backup.manifest().header.engine;
-        let Some(url) = database(config, &self.other)? else {
-            let other = open_backup(repository, &self.other).await?;
+        let Some(url) = open::database_meant(config, &self.other)? else {
+            let other = open::stored(repository, &self.other).await?;
             refuse_other_kind(kind, other.manifest().header.engine)?;
             return Ok((other.name(), other.fingerprint().clone()));
         };
@@ -94,20 +94,6 @@ impl Diff {
         let found = engine.fingerprint(backup, 2).await.map_err(Error::from)?;
         Ok((engine.describe(), found))
     }
-}
-
-/// The address that `text` means, where it means a database and no backup.
-fn database(config: &Config, text: &str) -> Result<Option<DatabaseUrl>, Failure> {
-    if text.contains(':') {
-        return text.parse().map(Some).map_err(|error| Failure::Usage(format!("{error}")));
-    }
-    let Ok(name) = text.parse::<DatabaseName>() else { return Ok(None) };
-    Ok(config.database_url(&name).map_err(Error::from)?)
-}
-
-async fn open_backup(repository: &Repository, text: &str) -> Result<StoredBackup, Failure> {
-    let chosen = open::backup(repository, text).await?;
-    Ok(StoredBackup::open(repository, chosen.manifest).await?)
 }
 
 fn refuse_other_kind(backup: EngineKind, other: EngineKind) -> Result<(), Error> {

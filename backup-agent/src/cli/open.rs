@@ -3,7 +3,7 @@
 use super::{Failure, Global, text};
 use crate::choose::{self, Chosen};
 use crate::error::Error;
-use crate::repository::{Codec, Listed, Repository};
+use crate::repository::{Codec, Listed, Repository, StoredBackup};
 use shared::config::{Config, ConfigError};
 use shared::connect::{self, ConnectError, StoreUse};
 use shared::engine::Engine;
@@ -22,7 +22,7 @@ impl From<ConnectError> for Error {
             ConnectError::Config(error) => error.into(),
             ConnectError::Store(error) => Error::opening(error),
             // Not there, or not ours: nothing was touched.
-            ConnectError::TaskLog(error @ TaskLogError::Unusable { .. }) => {
+            ConnectError::TaskLog(error @ (TaskLogError::Unusable { .. } | TaskLogError::Missing { .. })) => {
                 Error::Refused { message: error.to_string(), hint: error.hint().map(str::to_owned) }
             }
             ConnectError::TaskLog(error) => error.into(),
@@ -137,4 +137,19 @@ pub fn warn_of_packs(database: &DatabaseName, id: &BackupId, damaged: usize) {
         let packs = text::counted(damaged, "pack");
         say!("warning: {packs} of backup {database}/{id} found damaged before (backup-agent verify tells more)");
     }
+}
+
+/// The address that `text` means, where it means a database and no backup.
+pub fn database_meant(config: &Config, text: &str) -> Result<Option<DatabaseUrl>, Failure> {
+    if text.contains(':') {
+        return text.parse().map(Some).map_err(|error| Failure::Usage(format!("{error}")));
+    }
+    let Ok(name) = text.parse::<DatabaseName>() else { return Ok(None) };
+    Ok(config.database_url(&name).map_err(Error::from)?)
+}
+
+/// A backup, opened.
+pub async fn stored(repository: &Repository, text: &str) -> Result<StoredBackup, Failure> {
+    let chosen = backup(repository, text).await?;
+    Ok(StoredBackup::open(repository, chosen.manifest).await?)
 }

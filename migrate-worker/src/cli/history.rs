@@ -1,6 +1,7 @@
 //! `migrate-worker history`
 
 use crate::Error;
+use crate::wrap::WrapSpec;
 use backup_agent::cli::history::{put_json, short_id, state, to_json};
 use backup_agent::cli::{Done, Global, put_line, text};
 use backup_agent::say;
@@ -72,6 +73,9 @@ pub fn json(task: &Task) -> Value {
 
 /// What a task asks for, in short.
 fn wish(task: &Task) -> String {
+    if let Some(wrapped) = WrapSpec::of(&task.spec) {
+        return format!("with-lock {}", text::name(&wrapped.program));
+    }
     let to = task.spec.get("to").and_then(Value::as_str);
     to.map_or_else(|| "-".into(), |to| format!("to {}", text::name(to)))
 }

@@ -2,6 +2,7 @@
 
 use crate::runner::{Goal, is_revision};
 use crate::spec::MigrateSpec;
+use crate::wrap::WRAP;
 use backup_agent::agent::RestoreSpec;
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -135,6 +136,9 @@ pub fn migration(spec: &MigrateSpec) -> Result<(), String> {
         && !is_revision(from)
     {
         return Err("expected_from is no revision".into());
+    }
+    if spec.mode.as_deref() == Some(WRAP) {
+        return Err("mode \"wrap\" is with-lock's own: no message starts a command".into());
     }
     if let Some(mode) = &spec.mode {
         return Err(format!("mode {:?} is not known; leave it out", cut(mode)));

@@ -4,7 +4,7 @@ use crate::around::checks::Answer;
 use crate::effect::Effects;
 use crate::runner::{Direction, Route};
 use serde::{Deserialize, Serialize};
-use shared::model::{Phase, Profile, StepNote};
+use shared::model::{EngineKind, Phase, Profile, StepNote};
 
 pub use backup_agent::target::{Begun, read};
 
@@ -89,6 +89,28 @@ pub struct BackedUp {
     pub state: State,
 }
 
+/// How a migration leaves a database, to be compared with later: kept in the record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct After {
+    /// Newest applied revisions.
+    pub heads: Vec<String>,
+    /// Digest of its structure.
+    pub structure: String,
+    /// What wrote the texts that were digested: others may write the same structure in other words.
+    pub written_by: String,
+}
+
+/// What writes the texts of a structure: SQLite keeps them as they were given, PostgreSQL's are `pg_dump`'s.
+pub fn written_by(engine: EngineKind, server_version: &str, client_version: Option<&str>) -> String {
+    match engine {
+        EngineKind::Sqlite => engine.to_string(),
+        EngineKind::Postgres => {
+            let major = server_version.split('.').next().unwrap_or_default();
+            format!("pg_dump {} of PostgreSQL {major}", client_version.unwrap_or("(unknown)"))
+        }
+    }
+}
+
 /// What a rehearsal has shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rehearsed {
@@ -96,6 +118,9 @@ pub struct Rehearsed {
     pub route: Route,
     /// Where the copy stood afterwards.
     pub after: State,
+    /// The same for those who compare later; notes of earlier versions do not have it.
+    #[serde(default)]
+    pub leaves: Option<After>,
     /// Tables whose rows it left as they were.
     pub unchanged: Vec<String>,
     /// What it did. Written for people; a successor does not need it.

@@ -110,7 +110,8 @@ async fn committed_or_not(site: &mut Site, note: Applying) -> Result<Success, Ha
         Shows::After => {
             let message = format!("it stands at {}: the commit had been made", heads(&note.after.heads));
             site.story.step("look", &message, Duration::ZERO);
-            Ok(Success { message, backup: Some(note.backup), effects: None })
+            let after = site.rehearsed_after()?;
+            Ok(Success { message, backup: Some(note.backup), effects: None, after })
         }
         Shows::Before => {
             Err(Halt::Restored(Reason::new("its worker was lost before the commit; the database is as it was")))

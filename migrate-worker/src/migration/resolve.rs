@@ -92,7 +92,8 @@ async fn kept(site: &Site) -> Result<Outcome, Halt> {
         _ => TaskState::Failed,
     };
     let message = format!("by a person's wish it stays as it is: it stands at {}", now.at());
-    Ok(Outcome { state, message, hint: None, backup: None, result: json!({"resolved": "keep"}) })
+    let after = if state == TaskState::Succeeded { site.rehearsed_after()? } else { None };
+    Ok(Outcome { state, message, hint: None, backup: None, result: json!({"resolved": "keep", "after": after}) })
 }
 
 async fn state_now(site: &Site) -> Result<State, Halt> {

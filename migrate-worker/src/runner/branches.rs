@@ -1,7 +1,8 @@
 //! How a tool's revisions hang together.
 
-use super::{History, Revision};
+use super::{Current, History, Revision};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// What `head` means to a tool, and what going back to a revision takes with it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,27 @@ impl History {
             })
         };
         self.revisions.iter().filter(is_head).collect()
+    }
+}
+
+impl History {
+    /// The applied revisions: the newest ones and what they build on, in the history's order; of a tool without a list what
+    /// it says.
+    pub fn applied(&self, current: &Current) -> Vec<String> {
+        if let Branches::Unlisted { .. } = self.branches {
+            return current.heads.clone();
+        }
+        let mut applied: BTreeSet<&str> = BTreeSet::new();
+        let mut open: Vec<&str> = current.heads.iter().map(String::as_str).collect();
+        while let Some(id) = open.pop() {
+            if let Some(revision) = self.revisions.iter().find(|revision| revision.id == id)
+                && applied.insert(&revision.id)
+            {
+                open.extend(revision.parents.iter().map(String::as_str));
+            }
+        }
+        let ids = self.revisions.iter().map(|revision| &revision.id);
+        ids.filter(|id| applied.contains(id.as_str()) && !current.gaps.contains(id)).cloned().collect()
     }
 }
 

@@ -29,7 +29,7 @@ pub use live::{
 };
 
 use super::{Aside, Dump, DumpOptions, DumpSink, DumpSource, Engine, EngineError, Nowhere, Probe};
-use crate::model::{EngineKind, Fingerprint, Identity, PostgresUrl, Profile};
+use crate::model::{EngineKind, Fingerprint, Identity, PostgresUrl, Profile, Structure};
 use async_trait::async_trait;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -103,6 +103,10 @@ impl Engine for PostgresEngine {
     async fn fingerprint(&self, _source: &dyn DumpSource, workers: usize) -> Result<Fingerprint, EngineError> {
         let options = DumpOptions { workers, ..DumpOptions::default() };
         Ok(self.dump_into(Arc::new(Nowhere), &options).await?.fingerprint)
+    }
+
+    async fn structure(&self) -> Result<Structure, EngineError> {
+        dump::structure(&self.url, self.folders.as_deref()).await
     }
 
     fn tables_meant(&self, source: &dyn DumpSource, typed: &[String]) -> Result<Vec<String>, EngineError> {

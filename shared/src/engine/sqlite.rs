@@ -18,7 +18,7 @@ mod target;
 mod texts;
 
 use crate::engine::{Aside, Dump, DumpOptions, DumpSink, DumpSource, Engine, EngineError, Probe};
-use crate::model::{EngineKind, Fingerprint, Profile};
+use crate::model::{EngineKind, Fingerprint, Profile, Structure};
 use async_trait::async_trait;
 use open::{open_source, sql_error};
 use std::path::PathBuf;
@@ -80,6 +80,21 @@ impl Engine for SqliteEngine {
                 let reading = fingerprint::read(&source.connection)?;
                 source.connection.execute_batch("COMMIT")?;
                 Ok(reading.fingerprint)
+            };
+            read().map_err(|error| sql_error(&source.path, error))
+        })
+        .await
+    }
+
+    async fn structure(&self) -> Result<Structure, EngineError> {
+        let path = self.path.clone();
+        blocking(move || {
+            let source = open_source(&path, LOCK_TIMEOUT)?;
+            let read = || {
+                source.begin()?;
+                let schema = fingerprint::statements(&source.connection)?;
+                source.connection.execute_batch("COMMIT")?;
+                Ok(Structure::of(schema))
             };
             read().map_err(|error| sql_error(&source.path, error))
         })

@@ -114,12 +114,7 @@ pub enum DifferenceKind {
 impl Fingerprint {
     /// SHA-256 over the sorted schema statements, hexadecimal.
     pub fn schema_digest(&self) -> String {
-        let mut hasher = Sha256::new();
-        for statement in &self.schema {
-            hasher.update((statement.len() as u64).to_le_bytes());
-            hasher.update(statement.as_bytes());
-        }
-        hex::encode(hasher.finalize())
+        digest(&self.schema)
     }
 
     /// Total number of rows.
@@ -142,6 +137,16 @@ impl Fingerprint {
         compare_statements(&self.schema, &found.schema, &mut list);
         list
     }
+}
+
+/// SHA-256 over statements, each behind its length, hexadecimal.
+pub(super) fn digest(statements: &[String]) -> String {
+    let mut hasher = Sha256::new();
+    for statement in statements {
+        hasher.update((statement.len() as u64).to_le_bytes());
+        hasher.update(statement.as_bytes());
+    }
+    hex::encode(hasher.finalize())
 }
 
 fn describe_table(expected: &TableFingerprint, found: &TableFingerprint) -> (String, DifferenceKind) {

@@ -67,6 +67,7 @@ fn bearing(entry: &[u8]) -> Result<Vec<(Pid, u64)>> {
 }
 
 /// Ends what is left of a job when the future that watches it is dropped.
+#[derive(Debug)]
 pub(super) struct EndOnDrop(pub(super) Option<String>);
 
 impl Drop for EndOnDrop {

@@ -96,7 +96,7 @@ async fn a_reader_makes_nothing_and_later_tables_are_refused() {
     let database = TestDatabase::new();
     let shared::model::DatabaseUrl::Postgres(url) = database.url().parse().unwrap() else { panic!() };
     let none = PostgresTaskLog::open_existing(url.clone()).await.err().unwrap();
-    assert!(matches!(none, TaskLogError::Unusable { .. }), "{none}");
+    assert!(matches!(none, TaskLogError::Missing { .. }), "{none}");
     assert_eq!(database.query_value("SELECT count(*) FROM pg_namespace WHERE nspname = 'holdfast'"), "0");
     let openers: Vec<_> = (0..4)
         .map(|_| {

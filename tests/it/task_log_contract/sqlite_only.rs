@@ -31,7 +31,7 @@ async fn a_new_file_is_the_owners_alone_and_opens_again() {
     let missing = world.file().parent().unwrap().join("no/such/state.db");
     assert!(refused(&missing).await.contains("directory"));
     let existing = SqliteTaskLog::open_existing(&world.file(), Arc::new(clock())).await.err().unwrap();
-    assert!(matches!(existing, TaskLogError::Unusable { .. }), "{existing}");
+    assert!(matches!(existing, TaskLogError::Missing { .. }), "{existing}");
     assert_eq!(names(world.file().parent().unwrap()), Vec::<String>::new());
 
     let log = world.open().await;

@@ -69,7 +69,7 @@ fn whatever_is_wrong_is_named() {
         (spec(r#"{"to":"$(x)"}"#), "no goal"),
         (spec(r#"{"to":"head; DROP"}"#), "no goal"),
         (spec(r#"{"expected_from":"a b"}"#), "expected_from"),
-        (spec(r#"{"mode":"wrap"}"#), "mode"),
+        (spec(r#"{"mode":"wrap"}"#), "no message starts a command"),
         (spec(r#"{"may_drop":["a\u202eb"]}"#), "cannot be seen"),
         (migrate(r#","requested_by":"a\u001b[2Jb""#), "cannot be seen"),
         (migrate(r#","run_at":"tomorrow""#), "line 1"),

@@ -103,7 +103,8 @@ fn committed(site: &Site, noted: &Noted) -> Result<Success, Halt> {
     })?;
     let message = format!("it stands at {}: it was verified, and is open again", heads(&note.after.heads));
     site.story.detail("its commit had been announced, and is finished");
-    Ok(Success { message, backup: Some(note.backup), effects: None })
+    let after = site.rehearsed_after()?;
+    Ok(Success { message, backup: Some(note.backup), effects: None, after })
 }
 
 /// The fence was being taken away without a change.

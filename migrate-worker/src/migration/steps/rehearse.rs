@@ -9,13 +9,13 @@ use super::tool::{judge, run_tool};
 use super::violations::with_violations;
 use crate::around::checks::Answer;
 use crate::effect::Effects;
-use crate::migration::facts::{BackedUp, Rehearsed, State, heads, route_words, step};
+use crate::migration::facts::{After, BackedUp, Rehearsed, State, heads, route_words, step, written_by};
 use crate::migration::halt::{Halt, Reason};
 use crate::migration::site::{Live, Site};
 use crate::runner::ToolRun;
 use backup_agent::restore::{RestoreOptions, restore};
 use shared::engine::postgres::{Globals, PostgresLive, differences};
-use shared::model::{DatabaseUrl, Fingerprint, Profile};
+use shared::model::{DatabaseUrl, Fingerprint, Profile, Structure};
 use std::time::Instant;
 
 /// Restores backup A beside the database, proves it, runs the tool there and says what it did.
@@ -123,7 +123,8 @@ async fn look_at_copy(
     ask_after(site, &*scratch.engine, way, &answers).await.map_err(in_rehearsal)?;
     let unchanged = unchanged(kept, &found);
     let tool_s = run.duration.as_secs_f64();
-    Ok(Rehearsed { route, after, unchanged, effects, before, tool_s })
+    let leaves = Some(leaves(kept, &found, &after));
+    Ok(Rehearsed { route, after, leaves, unchanged, effects, before, tool_s })
 }
 
 fn in_rehearsal(halt: Halt) -> Halt {
@@ -133,6 +134,13 @@ fn in_rehearsal(halt: Halt) -> Halt {
         }
         other => other,
     }
+}
+
+/// What is known later of how a migration leaves the database: as the copy was left.
+fn leaves(kept: &Kept, found: &Fingerprint, after: &State) -> After {
+    let header = &kept.stored.manifest().header;
+    let written_by = written_by(header.engine, &header.server_version, header.client_version.as_deref());
+    After { heads: after.heads.clone(), structure: Structure::from(found).digest(), written_by }
 }
 
 /// A tool that ends well without having done what it should has not done well.

@@ -72,12 +72,16 @@ impl ScratchSite {
         Ok(made)
     }
 
-    /// Makes an empty database there. An empty file is none to SQLite's tools until they write; they are content with that.
+    /// Makes an empty database there. To SQLite a file without content is one, and many a script asks for a file.
     pub async fn make_empty(&self) -> Result<(), Error> {
-        match &self.home {
-            Home::Folder(_) => Ok(()),
-            Home::Server(live, name) => Ok(live.create_scratch(name).await?),
+        if let Home::Server(live, name) = &self.home {
+            return Ok(live.create_scratch(name).await?);
         }
+        if let DatabaseUrl::Sqlite(file) = &self.url {
+            let no_file = |error| Error::failed(format!("{} cannot be made: {error}", file.display()));
+            std::fs::File::create(file).map_err(no_file)?;
+        }
+        Ok(())
     }
 
     /// Removes the copy; one that is not there is fine. A server that restarts is waited for: nobody else would do it.

@@ -104,6 +104,16 @@ impl Archive {
         Ok(schema::without_commands(&text))
     }
 
+    /// What the archive holds, as sorted statements: neither the database itself nor large objects.
+    pub(crate) async fn own_statements(
+        &self,
+        leave: Leave,
+        kept: Option<&BTreeSet<u32>>,
+    ) -> Result<Vec<String>, EngineError> {
+        let entries = self.entries.iter().filter(|entry| entry.stage() != Stage::Never && wanted(kept, entry));
+        Ok(schema::normalised(&self.sql(entries, None, leave).await?))
+    }
+
     /// Everything that is compared besides rows, sequences and large objects' content: sorted statements.
     ///
     /// `kept` limits it to a selection. `whole` tells whether the database itself and large objects play a part.
@@ -114,8 +124,7 @@ impl Archive {
         kept: Option<&BTreeSet<u32>>,
         whole: bool,
     ) -> Result<Vec<String>, EngineError> {
-        let entries = self.entries.iter().filter(|entry| entry.stage() != Stage::Never && wanted(kept, entry));
-        let mut list = schema::normalised(&self.sql(entries, None, leave).await?);
+        let mut list = self.own_statements(leave, kept).await?;
         if whole {
             list.extend(facts.database.statements(leave.owner, leave.acl));
             list.extend(facts.missing.statements());

@@ -12,7 +12,9 @@ use super::snapshot::{Leader, Server};
 use super::tools::{Leave, Tools};
 use super::{large_objects, preflight, texts};
 use crate::engine::{DataEntry, Dump, DumpOptions, DumpSink, EngineError, Entry, Probe};
-use crate::model::{Fingerprint, Identity, LargeObject, PostgresUrl, RowSum, SequenceState, TableFingerprint};
+use crate::model::{
+    Fingerprint, Identity, LargeObject, PostgresUrl, RowSum, SequenceState, Structure, TableFingerprint,
+};
 use reader::{Read, Readers, Task};
 use serde::Deserialize;
 use sqlx::PgConnection;
@@ -101,6 +103,23 @@ pub(crate) async fn schema(
     facts: &Facts,
     view: View,
 ) -> Result<Vec<String>, EngineError> {
+    let (leader, archive) = schema_archive(url, folders).await?;
+    session::close(leader.conn).await;
+    archive.statements(facts, view.leave, None, view.whole).await
+}
+
+/// The structure alone, as it stands now. Reads no row, and refuses nothing that only rows need.
+pub(crate) async fn structure(url: &PostgresUrl, folders: Option<&[PathBuf]>) -> Result<Structure, EngineError> {
+    let (mut leader, archive) = schema_archive(url, folders).await?;
+    let missing = facts::missing(&mut leader.conn).await.doing("the catalogue could not be read")?;
+    session::close(leader.conn).await;
+    let mut schema = archive.own_statements(View::ALL.leave, None).await?;
+    schema.extend(missing.statements());
+    Ok(Structure::of(schema))
+}
+
+/// The schema's archive, and the session whose snapshot it shows.
+async fn schema_archive(url: &PostgresUrl, folders: Option<&[PathBuf]>) -> Result<(Leader, Archive), EngineError> {
     let lock_timeout_s = DumpOptions::default().lock_timeout_s;
     let leader = Leader::begin(url, lock_timeout_s, |_| Ok(())).await?;
     let tools = Tools::find(folders, leader.server.major()).await?;
@@ -108,8 +127,7 @@ pub(crate) async fn schema(
     let path = Archive::path_in(&folder);
     tools.dump_schema(url, &leader.snapshot, lock_timeout_s, &leader.server.encoding, &path).await?;
     let archive = Archive::open(&tools, folder).await?;
-    session::close(leader.conn).await;
-    archive.statements(facts, view.leave, None, view.whole).await
+    Ok((leader, archive))
 }
 
 /// A dump that has its snapshot and its locks, and found nothing that must not be left out.

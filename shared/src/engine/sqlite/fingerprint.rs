@@ -41,10 +41,8 @@ pub(super) struct SchemaRow {
 /// Reads everything in one snapshot: the connection must be inside a read transaction, or own its file.
 pub(super) fn read(connection: &Connection) -> rusqlite::Result<Reading> {
     let schema = schema(connection)?;
-    let encoding: String = connection.query_row("PRAGMA main.encoding", [], |row| row.get(0))?;
-    let number = |name: &str| -> rusqlite::Result<i64> {
-        connection.query_row(&format!("PRAGMA main.{name}"), [], |row| row.get(0))
-    };
+    let settings = Settings::read(connection)?;
+    let encoding = settings.encoding.clone();
     let tables = stored_tables(connection, &schema)?;
     let checks = check(connection, tables.iter().map(|table| table.name.as_str()))?;
     let mut defects = checks.defects();
@@ -57,22 +55,55 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<Reading> {
         fingerprint.tables.insert(quote(&table.name), digests.fingerprint);
     }
     fingerprint.schema = schema.iter().map(SchemaRow::statement).collect();
-    fingerprint.schema.push(format!("user_version: {}", number("user_version")?));
-    fingerprint.schema.push(format!("application_id: {}", number("application_id")?));
-    fingerprint.schema.push(format!("encoding: {encoding}"));
+    fingerprint.schema.extend(settings.statements());
     fingerprint.schema.extend(checks.statements());
     fingerprint.schema.sort();
     let facts = json!({
-        "page_size": number("page_size")?,
-        "page_count": number("page_count")?,
-        "auto_vacuum": number("auto_vacuum")?,
-        "user_version": number("user_version")?,
-        "application_id": number("application_id")?,
+        "page_size": number(connection, "page_size")?,
+        "page_count": number(connection, "page_count")?,
+        "auto_vacuum": number(connection, "auto_vacuum")?,
+        "user_version": settings.user_version,
+        "application_id": settings.application_id,
         "encoding": encoding,
         "integrity": checks.integrity,
         "foreign_keys": checks.foreign_keys,
     });
     Ok(Reading { fingerprint, checks, defects, facts, schema })
+}
+
+/// The schema's statements without the results of SQLite's checks, which read every row.
+pub(super) fn statements(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let settings = Settings::read(connection)?;
+    Ok(schema(connection)?.iter().map(SchemaRow::statement).chain(settings.statements()).collect())
+}
+
+/// What belongs to the schema besides `sqlite_schema`.
+struct Settings {
+    user_version: i64,
+    application_id: i64,
+    encoding: String,
+}
+
+impl Settings {
+    fn read(connection: &Connection) -> rusqlite::Result<Self> {
+        Ok(Settings {
+            user_version: number(connection, "user_version")?,
+            application_id: number(connection, "application_id")?,
+            encoding: connection.query_row("PRAGMA main.encoding", [], |row| row.get(0))?,
+        })
+    }
+
+    fn statements(&self) -> [String; 3] {
+        [
+            format!("user_version: {}", self.user_version),
+            format!("application_id: {}", self.application_id),
+            format!("encoding: {}", self.encoding),
+        ]
+    }
+}
+
+fn number(connection: &Connection, pragma: &str) -> rusqlite::Result<i64> {
+    connection.query_row(&format!("PRAGMA main.{pragma}"), [], |row| row.get(0))
 }
 
 /// The whole schema, in the order of creation.

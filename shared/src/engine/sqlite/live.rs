@@ -29,6 +29,9 @@ const NETWORK: [(u64, &str); 6] = [
     (0x5346_414f, "AFS"),
 ];
 
+/// Links that are followed from one to the next.
+const MOST_LINKS: usize = 8;
+
 /// A live SQLite database that is to be changed.
 #[derive(Debug, Clone)]
 pub struct SqliteLive {
@@ -50,10 +53,32 @@ impl SqliteLive {
             .with_hint("keep one name; a symbolic link is fine"));
         }
         if let Some(kind) = network_file_system(&path) {
-            return Err(EngineError::refused(format!("{shown} lies on {kind}, where SQLite's locks do not hold"))
-                .with_hint("move the database to a local disk"));
+            return Err(on_network(&path, kind));
         }
         Ok(SqliteLive { path })
+    }
+
+    /// The database that is at `path`, or that somebody is about to make there: only to be locked meanwhile.
+    pub fn to_be(path: &Path) -> Result<Self, EngineError> {
+        if fs::metadata(path).is_ok_and(|meta| meta.len() > 0) {
+            return SqliteLive::open(path);
+        }
+        let shown = path.display();
+        let no_place = |error: std::io::Error| EngineError::refused(format!("{shown} cannot be reached: {error}"));
+        let mut path = std::path::absolute(path).map_err(no_place)?;
+        // As SQLite makes it: where a link points to, although nothing is there yet.
+        for _ in 0..MOST_LINKS {
+            let folder = path.parent().unwrap_or(Path::new("/")).canonicalize().map_err(no_place)?;
+            path = folder.join(path.file_name().unwrap_or_default());
+            match fs::read_link(&path) {
+                Ok(target) => path = folder.join(target),
+                Err(_) => break,
+            }
+        }
+        match network_file_system(path.parent().unwrap_or(&path)) {
+            Some(kind) => Err(on_network(&path, kind)),
+            None => Ok(SqliteLive { path }),
+        }
     }
 
     /// The canonical path.
@@ -95,6 +120,11 @@ fn like(original: &Path, file: &Path) -> Result<(), EngineError> {
     // Only root can give a file away; whoever else runs this owns it, and may read the original anyway.
     let _ = fchown(&made, Some(meta.uid()), Some(meta.gid()));
     made.set_permissions(meta.permissions()).map_err(wrong)
+}
+
+fn on_network(path: &Path, kind: &str) -> EngineError {
+    EngineError::refused(format!("{} lies on {kind}, where SQLite's locks do not hold", path.display()))
+        .with_hint("move the database to a local disk")
 }
 
 fn network_file_system(path: &Path) -> Option<&'static str> {

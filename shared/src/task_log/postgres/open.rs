@@ -60,11 +60,7 @@ pub async fn open(url: &PostgresUrl, access: Access) -> Result<PgConnection, Tas
     match (migrations::judge(&place, &migrations::postgres(), applied.unwrap_or(0))?, access) {
         (Verdict::Current, _) => return Ok(connection),
         (Verdict::Older, Access::Read) if applied.is_none() => {
-            return Err(TaskLogError::Unusable {
-                place,
-                message: "there is no record of tasks yet (no schema holdfast)".into(),
-                hint: Some("backup-agent run makes it".into()),
-            });
+            return Err(TaskLogError::Missing { place: format!("{place}, schema holdfast") });
         }
         (Verdict::Older, Access::Read) => return Err(migrations::too_old(&place)),
         (Verdict::Older, Access::Write) => {}

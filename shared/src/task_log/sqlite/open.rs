@@ -34,7 +34,7 @@ pub async fn open(path: &Path, access: Access, patience: Duration) -> Result<Sql
     match std::fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound && access == Access::Write => make(path, patience).await?,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(unusable(&place, "there is no record of tasks yet", Some("backup-agent run makes it")));
+            return Err(TaskLogError::Missing { place });
         }
         _ => {}
     }
