@@ -185,30 +185,3 @@ fn the_gate_keeps_code_from_a_schema_that_does_not_know_it_by_command() {
 fn the_gate_keeps_code_from_a_schema_that_does_not_know_it_by_message() {
     the_gate_keeps_code_from_a_schema_that_does_not_know_it(Door::Message);
 }
-
-fn the_gate_keeps_code_back_that_is_ahead_naming_both_missing_revisions(door: Door) {
-    let mut team = Team::new(AIPROXY, door, "");
-    let behind = team.desk.agent.run(&["gate", "aiproxy"]).expect_code(10);
-    let lines: Vec<&str> = behind.stdout.lines().collect();
-    assert!(lines[0].contains("behind by 2"), "{lines:?}");
-    let (first, second) = (behind.stdout.find(ENCODED), behind.stdout.find(SKETCHES));
-    assert!(first.is_some() && first < second, "both are named in their order: {lines:?}");
-    assert!(behind.stdout.contains("migrate-worker apply aiproxy"), "{lines:?}");
-    // The code of yesterday may stay where it is.
-    team.desk.agent.ok(&["gate", "aiproxy", "--expect", AIPROXY.revision]);
-
-    team.migrate(json!({"to": "head"}), "succeeded");
-    team.desk.agent.ok(&["gate", "aiproxy"]);
-    let ahead = team.desk.agent.run(&["gate", "aiproxy", "--expect", ENCODED]).expect_code(11);
-    assert!(ahead.stdout.contains(SKETCHES), "{}", ahead.stdout);
-}
-
-#[test]
-fn the_gate_keeps_code_back_that_is_ahead_naming_both_missing_revisions_by_command() {
-    the_gate_keeps_code_back_that_is_ahead_naming_both_missing_revisions(Door::Command);
-}
-
-#[test]
-fn the_gate_keeps_code_back_that_is_ahead_naming_both_missing_revisions_by_message() {
-    the_gate_keeps_code_back_that_is_ahead_naming_both_missing_revisions(Door::Message);
-}

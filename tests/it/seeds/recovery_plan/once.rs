@@ -10,7 +10,7 @@ use shared::model::JobId;
 const ROOMS: [&str; 7] = ["apply:", "fence:", "in place:", "commit:", "swap:", "unfence:", "outcome:"];
 
 /// How many points are tried where time is short.
-const SOME: usize = 5;
+const SOME: usize = 3;
 
 const APPLY: [&str; 4] = ["apply", AIPROXY.database, "--to", ENCODED];
 
