@@ -25,6 +25,15 @@ pub struct PrivateRabbit {
     watchdog: Child,
 }
 
+/// The address of the broker that all tests of a run share; each uses queues of its own.
+///
+/// Panics where there is none: see `ops/test`.
+#[track_caller]
+pub fn shared_url() -> String {
+    std::env::var("HOLDFAST_TEST_AMQP")
+        .unwrap_or_else(|_| panic!("HOLDFAST_TEST_AMQP is not set: run the tests by ops/test"))
+}
+
 impl PrivateRabbit {
     /// Starts a broker, which takes about 6 s; user and password are `guest`.
     #[track_caller]

@@ -95,7 +95,7 @@ fn an_approval_that_somebody_wrote_into_the_record_is_not_taken_for_one() {
     assert_eq!((listed["job_id"].as_str(), listed["state"].as_str()), (Some(job.as_str()), Some("refused")));
     let why = listed["error_message"].as_str().unwrap();
     assert!(why.contains("its plan or its approval is not what was recorded"), "{why}");
-    // Damage is a failure, not the number that says that a job waits.
-    let shown = shop.agent.run(&["show", &job]).expect_code(1);
+    // Damage has a number of its own.
+    let shown = shop.agent.run(&["show", &job]).expect_code(6);
     assert!(shown.stderr.contains("its plan or its approval is not what was recorded"), "{}", shown.stderr);
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tests::agent::{Agent, Run, Running};
 use tests::amqp::{self, Message};
-use tests::rabbitmq::PrivateRabbit;
+use tests::rabbitmq;
 
 /// How a migration is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,9 +22,9 @@ pub enum Door {
 pub struct Desk {
     pub agent: Agent,
     pub door: Door,
-    // The worker goes before its broker: its last words would be about that.
     worker: Option<Running>,
-    broker: Option<PrivateRabbit>,
+    /// The queue's group, of this worker alone.
+    group: String,
 }
 
 /// How a job ended, as the record has it.
@@ -71,15 +71,19 @@ const OPEN: [&str; 5] = ["scheduled", "queued", "running", "recovering", "unknow
 impl Desk {
     /// A worker that is asked by `door`. It has no configuration yet.
     pub fn new(door: Door) -> Self {
-        let broker = (door == Door::Message).then(PrivateRabbit::start);
-        Desk { agent: Agent::worker(), door, worker: None, broker }
+        let group = JobId::random().to_string()[..13].to_owned();
+        Desk { agent: Agent::worker(), door, worker: None, group }
     }
 
     /// Writes the configuration: databases, what they need, and nothing else.
     pub fn configure(&mut self, databases: &str) {
         self.close();
-        let queue = |broker: &PrivateRabbit| format!("[queue]\nurl = \"{}\"\nheartbeat = \"2s\"\n\n", broker.url());
-        let queue = self.broker.as_ref().map(queue).unwrap_or_default();
+        let queue = match self.door {
+            Door::Command => String::new(),
+            Door::Message => {
+                format!("[queue]\nurl = {:?}\ngroup = {:?}\nheartbeat = \"2s\"\n\n", rabbitmq::shared_url(), self.group)
+            }
+        };
         let file = self.file("holdfast.toml");
         std::fs::write(&file, format!("[state]\nlease = \"3s\"\n\n{queue}{databases}")).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -148,8 +152,16 @@ impl Desk {
     pub fn send(&self, database: &str, spec: Value) -> String {
         let id = JobId::random().to_string();
         let wish = json!({"id": id, "kind": "migrate", "target": database, "spec": spec});
-        amqp::publish(&self.broker().url(), &[Message::json("migrate", &wish)]);
+        self.publish("migrate", &wish);
         id
+    }
+
+    /// Sends a message to this worker's queue, which must be there.
+    #[track_caller]
+    pub fn publish(&self, kind: &str, wish: &Value) {
+        assert!(self.door == Door::Message, "this worker is asked by commands only");
+        let message = Message { key: format!("{}.{kind}", self.group), ..Message::json(kind, wish) };
+        amqp::publish(&rabbitmq::shared_url(), &[message]);
     }
 
     /// Waits until a job has ended.
@@ -177,8 +189,8 @@ impl Desk {
     pub fn open(&mut self) {
         if self.worker.is_none() {
             self.worker = Some(self.agent.start(&["run"]));
-            let url = self.broker().url();
-            self.until("the queue is there", |_| amqp::depth(&url, "holdfast.jobs.default").is_some());
+            let (url, queue) = (rabbitmq::shared_url(), format!("holdfast.jobs.{}", self.group));
+            self.until("the queue is there", |_| amqp::depth(&url, &queue).is_some());
         }
     }
 
@@ -195,11 +207,6 @@ impl Desk {
     #[track_caller]
     pub fn backup_agent(&self, arguments: &[&str]) -> Run {
         self.agent.run_program("backup-agent", arguments)
-    }
-
-    /// The broker; there is none where this worker is asked by commands.
-    pub fn broker(&self) -> &PrivateRabbit {
-        self.broker.as_ref().expect("this worker is asked by commands only")
     }
 
     /// Polls for at most 180 s.

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use tests::agent::Run;
 use tests::alembic::alembic;
-use tests::amqp::{self, Message};
 use tests::fixtures::copy_folder;
 use tests::postgres::pg_dump_text;
 use tests::private_postgres::PrivatePostgres;
@@ -154,6 +153,6 @@ impl Team {
     /// Sends a wish under this id.
     pub fn send(&self, kind: &str, id: &str, spec: Value) {
         let wish = json!({"id": id, "kind": kind, "target": self.story.database, "spec": spec});
-        amqp::publish(&self.desk.broker().url(), &[Message::json(kind, &wish)]);
+        self.desk.publish(kind, &wish);
     }
 }

@@ -5,7 +5,6 @@ use crate::seeds::desk::{Desk, Door};
 use crate::seeds::team::Team;
 use serde_json::json;
 use tests::agent::Agent;
-use tests::amqp::{self, Message};
 use tests::plain_tools::PlainTools;
 use tests::postgres::pg_dump_text;
 use tests::private_postgres::PrivatePostgres;
@@ -83,7 +82,7 @@ fn a_backup_copied_off_the_host_brings_the_songs_back_by_message() {
     desk.open();
     let id = shared::model::JobId::random().to_string();
     let wish = json!({"id": id, "kind": "restore", "target": "aiproxy", "spec": {"at": "latest", "into": "recovered"}});
-    amqp::publish(&desk.broker().url(), &[Message::json("restore", &wish)]);
+    desk.publish("restore", &wish);
     desk.end_of(&id).is("succeeded");
     assert_eq!(pg_dump_text(&url), before);
 }
