@@ -10,7 +10,7 @@ mod world;
 pub use actors::empty_dump;
 use actors::{Kind, Model};
 
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 120;
 const OPERATIONS: usize = 500;
 
 /// A small generator with good spread: splitmix64.
@@ -72,7 +72,7 @@ fn run_all(seeds: Vec<u64>) -> Counts {
 fn no_interleaving_loses_what_is_complete_held_or_just_forgotten() {
     let seeds: Vec<u64> = match std::env::var("HOLDFAST_TEST_SEED") {
         Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) if tests::is_long() => (0..SEEDS * 20).collect(),
+        Err(_) if tests::is_long() => (0..SEEDS * 34).collect(),
         Err(_) => (0..SEEDS).collect(),
     };
     let is_whole = seeds.len() > 1;

@@ -261,7 +261,10 @@ impl Running {
     /// Waits until the program has stopped itself (SIGSTOP). Panics when it ends instead, or does not stop in time.
     #[track_caller]
     pub fn wait_until_stopped(&mut self) {
-        assert!(self.stops(), "{} ended without having stopped", self.arguments);
+        if !self.stops() {
+            let (out, err) = (self.stdout.so_far(), self.stderr.so_far());
+            panic!("{} ended without having stopped:\n{out}{err}", self.arguments);
+        }
     }
 
     /// Waits until the program has stopped itself or has ended; tells whether it stopped.
