@@ -53,19 +53,20 @@ mod tests {
 
     #[test]
     fn sockets_are_told_and_locks_on_files_stay() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let file = tempfile::tempfile().unwrap();
-        fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let socket = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("listening");
+        let file = tempfile::tempfile().expect("a file");
+        fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).expect("nobody else has it");
         // `1: POSIX  ADVISORY  WRITE 4711 fe:01:815 0 EOF`
-        let (process, inode) = (format!(" {} ", std::process::id()), format!(":{} ", file.metadata().unwrap().ino()));
+        let (process, inode) =
+            (format!(" {} ", std::process::id()), format!(":{} ", file.metadata().expect("open").ino()));
         let is_locked = || {
-            let locks = std::fs::read_to_string("/proc/locks").unwrap();
+            let locks = std::fs::read_to_string("/proc/locks").expect("Linux has it");
             locks.lines().any(|line| line.contains("POSIX") && line.contains(&process) && line.contains(&inode))
         };
         assert!(is_locked());
-        try_all().unwrap();
-        assert!(socket.nodelay().unwrap());
+        try_all().expect("allowed");
+        assert!(socket.nodelay().expect("open"));
         assert!(is_locked(), "a duplicate of the file was closed");
     }
 }
