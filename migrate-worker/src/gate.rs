@@ -125,7 +125,7 @@ pub async fn stands(
     let history = runner.history().await.map_err(as_error)?;
     let engine = connect::engine(world.url(name)?);
     let current = current(&*runner, &*engine, &history).await?;
-    let compared = compare(&history, &current, pinned, Lines::of(runner.name())).map_err(as_error)?;
+    let compared = compare(&history, &current, pinned, Lines::of(&history)).map_err(as_error)?;
     if compared.verdict != Verdict::AsExpected {
         return Ok(words::of(name, compared, current, Drift::NotLookedAt, pinned));
     }

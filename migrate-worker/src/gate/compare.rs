@@ -1,7 +1,7 @@
 //! The revisions a database has beside those the code expects: a pure decision.
 
 use super::Verdict;
-use crate::runner::{Current, History, Revision, RunnerError};
+use crate::runner::{Branches, Current, History, Revision, RunnerError};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -15,9 +15,9 @@ pub enum Lines {
 }
 
 impl Lines {
-    /// Those of the runner of this name.
-    pub fn of(runner: &str) -> Self {
-        if runner == "django" { Lines::Apps } else { Lines::One }
+    /// Those of a tool's history.
+    pub fn of(history: &History) -> Self {
+        if history.branches == Branches::Apps { Lines::Apps } else { Lines::One }
     }
 }
 
