@@ -8,6 +8,7 @@ pub mod django;
 mod environment;
 mod goal;
 mod of;
+mod own_table;
 mod route;
 pub mod sql;
 mod template;

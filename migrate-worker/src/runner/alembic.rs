@@ -7,14 +7,13 @@ mod words;
 pub use words::refusal;
 
 use super::environment::{DATABASE_URL, of_sessions};
-use super::sql::find_tables;
 use super::{Current, Direction, Environment, History, Route, Runner, RunnerError, ToolCall, ToolRun};
-use super::{address, is_revision, tool};
+use super::{address, is_revision, own_table, tool};
 use async_trait::async_trait;
 use ini::Ini;
 use sha2::{Digest, Sha256};
-use shared::engine::{Engine, table_key};
-use shared::model::{DatabaseUrl, EngineKind};
+use shared::engine::Engine;
+use shared::model::DatabaseUrl;
 use shared::subprocess::{Scrubber, Subprocess, Watched};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -127,22 +126,12 @@ impl Runner for AlembicRunner {
     }
 
     async fn current(&self, engine: &dyn Engine, history: &History) -> Result<Current, RunnerError> {
-        let places = find_tables(engine, TABLE).await?;
-        let mut found = Current {
-            own_tables: places.iter().map(|schema| table_key(engine.kind(), schema, TABLE)).collect(),
-            faults: leftovers(engine).await?,
-            ..Current::default()
-        };
-        let Some(schema) = places.first() else { return Ok(found) };
-        if places.len() > 1 {
-            found.faults.push(format!("the table {TABLE} is there more than once: {}", found.own_tables.join(", ")));
-        }
-        let table = match engine.kind() {
-            EngineKind::Sqlite => TABLE.to_owned(),
-            EngineKind::Postgres => format!("\"{}\".{TABLE}", schema.replace('"', "\"\"")),
-        };
-        let rows = engine.query(&format!("SELECT version_num FROM {table} ORDER BY version_num")).await?;
-        found.heads = rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
+        let (mut found, table) = own_table::locate(engine, TABLE).await?;
+        // `batch_alter_table` makes them.
+        found.faults.extend(own_table::left_by_copying(engine, "_alembic_tmp_").await?);
+        let Some(table) = table else { return Ok(found) };
+        let sql = format!("SELECT version_num FROM {table} ORDER BY version_num");
+        found.heads = own_table::column(engine, &sql).await?;
         for head in &found.heads {
             if !history.revisions.iter().any(|revision| revision.id == *head) {
                 found.faults.push(format!("{TABLE} says {head}, which no file has"));
@@ -182,22 +171,4 @@ impl Runner for AlembicRunner {
     async fn stamp(&self, url: &DatabaseUrl, revision: &str, call: &ToolCall) -> Result<ToolRun, RunnerError> {
         self.call(url, call, &["stamp", "--purge", revision]).await.map(ToolRun::from)
     }
-}
-
-/// Tables that a change by copying (`batch_alter_table`) made and did not come to rename: it ended halfway.
-async fn leftovers(engine: &dyn Engine) -> Result<Vec<String>, RunnerError> {
-    let sql = match engine.kind() {
-        EngineKind::Sqlite => {
-            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB '_alembic_tmp_*' ORDER BY 1"
-        }
-        EngineKind::Postgres => {
-            "SELECT schemaname || '.' || tablename FROM pg_catalog.pg_tables
-             WHERE starts_with(tablename, '_alembic_tmp_') ORDER BY 1"
-        }
-    };
-    let tables = engine.query(sql).await?.into_iter().filter_map(|row| row.into_iter().next().flatten());
-    let fault = |table| {
-        format!("a migration ended halfway and left the table {table}: compare it with the original, then drop it")
-    };
-    Ok(tables.map(fault).collect())
 }

@@ -6,10 +6,10 @@ mod package;
 use super::branches::{ZERO, app};
 use super::environment::of_sessions;
 use super::{Branches, Current, Environment, History, Revision, Route, Runner, RunnerError, ToolCall, ToolRun};
-use super::{is_revision, sql::find_tables, tool};
+use super::{is_revision, own_table, tool};
 use async_trait::async_trait;
 use package::Package;
-use shared::engine::{Engine, table_key};
+use shared::engine::Engine;
 use shared::model::{DatabaseUrl, EngineKind};
 use shared::subprocess::{Scrubber, Subprocess, Watched};
 use std::path::PathBuf;
@@ -117,22 +117,12 @@ impl Runner for DjangoRunner {
     }
 
     async fn current(&self, engine: &dyn Engine, history: &History) -> Result<Current, RunnerError> {
-        let places = find_tables(engine, TABLE).await?;
-        let mut found = Current {
-            own_tables: places.iter().map(|schema| table_key(engine.kind(), schema, TABLE)).collect(),
-            faults: leftovers(engine).await?,
-            ..Current::default()
-        };
-        let Some(schema) = places.first() else { return Ok(found) };
-        if places.len() > 1 {
-            found.faults.push(format!("the table {TABLE} is there more than once: {}", found.own_tables.join(", ")));
+        let (mut found, table) = own_table::locate(engine, TABLE).await?;
+        if engine.kind() == EngineKind::Sqlite {
+            found.faults.extend(own_table::left_by_copying(engine, "new__").await?);
         }
-        let table = match engine.kind() {
-            EngineKind::Sqlite => TABLE.to_owned(),
-            EngineKind::Postgres => format!("\"{}\".{TABLE}", schema.replace('"', "\"\"")),
-        };
-        let rows = engine.query(&format!("SELECT app || '.' || name FROM {table} ORDER BY id")).await?;
-        let rows: Vec<String> = rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
+        let Some(table) = table else { return Ok(found) };
+        let rows = own_table::column(engine, &format!("SELECT app || '.' || name FROM {table} ORDER BY id")).await?;
         let (heads, faults) = applied::judge(history, &rows);
         found.heads = heads;
         found.faults.extend(faults);
@@ -180,19 +170,6 @@ fn read(stdout: &str, project: &str) -> Result<History, RunnerError> {
             .hint("letters, digits and _.@:- only, at most 128"));
     }
     Ok(History { revisions, branches: Branches::Apps })
-}
-
-/// Tables that a change by copying made on SQLite and did not come to rename: it ended halfway.
-async fn leftovers(engine: &dyn Engine) -> Result<Vec<String>, RunnerError> {
-    if engine.kind() != EngineKind::Sqlite {
-        return Ok(Vec::new());
-    }
-    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'new__*' ORDER BY 1";
-    let tables = engine.query(sql).await?.into_iter().filter_map(|row| row.into_iter().next().flatten());
-    let fault = |table| {
-        format!("a migration ended halfway and left the table {table}: compare it with the original, then drop it")
-    };
-    Ok(tables.map(fault).collect())
 }
 
 #[cfg(test)]

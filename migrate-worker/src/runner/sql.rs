@@ -6,8 +6,6 @@
 pub mod child;
 mod current;
 
-pub(super) use current::find as find_tables;
-
 use super::environment::of_sessions;
 use super::{Current, Direction, Environment, History, Revision, Route, Runner, RunnerError, ToolCall, ToolRun};
 use super::{address, is_revision, tool};

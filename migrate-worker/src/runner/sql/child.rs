@@ -71,42 +71,35 @@ fn causes(error: &anyhow::Error) -> String {
 
 async fn work(args: &SqlRunner) -> Result<()> {
     let url = std::env::var(URL_VARIABLE).with_context(|| format!("{URL_VARIABLE} is not set"))?;
-    if args.verb == Verb::Statements {
-        return statements(&url).await;
-    }
-    let migrator = read(args.directory.as_deref().context("--directory is missing")?).await?;
-    // Below every version there can be.
-    let to = match args.to.as_deref() {
-        Some("base") => i64::MIN,
-        Some(to) => to.parse().with_context(|| format!("{to:?} is no version"))?,
-        None if args.verb == Verb::Current => i64::MIN,
-        None => bail!("--to is missing"),
-    };
     let mut database = Database::connect(&url).await.context("the database cannot be opened")?;
     match args.verb {
-        Verb::Up => database.up(migrator, to).await?,
-        Verb::Down => down(database.migrate(), &migrator, to).await?,
-        Verb::Stamp => database.stamp(&migrator, to).await?,
+        Verb::Up => database.up(args.migrator().await?, args.version()?).await?,
+        Verb::Down => down(database.migrate(), &args.migrator().await?, args.version()?).await?,
+        Verb::Stamp => database.stamp(&args.migrator().await?, args.version()?).await?,
         Verb::Current => {
             if let Some(version) = database.newest().await? {
                 say(&version.to_string());
             }
         }
-        Verb::Statements => {}
+        Verb::Statements => database.statements().await?,
     }
     database.close().await?;
     Ok(())
 }
 
-async fn statements(url: &str) -> Result<()> {
-    let sql = std::env::var(SQL_VARIABLE).with_context(|| format!("{SQL_VARIABLE} is not set"))?;
-    let mut database = Database::connect(url).await.context("the database cannot be opened")?;
-    database.execute("BEGIN".into()).await?;
-    let rows = database.execute(sql).await?;
-    database.execute("COMMIT".into()).await?;
-    database.close().await?;
-    say(&format!("done, {rows} rows"));
-    Ok(())
+impl SqlRunner {
+    async fn migrator(&self) -> Result<Migrator> {
+        Ok(read(self.directory.as_deref().context("--directory is missing")?).await?)
+    }
+
+    fn version(&self) -> Result<i64> {
+        match self.to.as_deref() {
+            // Below every version there can be.
+            Some("base") => Ok(i64::MIN),
+            Some(to) => to.parse().with_context(|| format!("{to:?} is no version")),
+            None => bail!("--to is missing"),
+        }
+    }
 }
 
 enum Database {
@@ -141,6 +134,16 @@ impl Database {
             Database::Postgres(connection) => sql.execute(connection).await.map(|done| done.rows_affected()),
             Database::Sqlite(connection) => sql.execute(connection).await.map(|done| done.rows_affected()),
         }
+    }
+
+    /// Runs what `HOLDFAST_SQL` holds, in one transaction.
+    async fn statements(&mut self) -> Result<()> {
+        let sql = std::env::var(SQL_VARIABLE).with_context(|| format!("{SQL_VARIABLE} is not set"))?;
+        self.execute("BEGIN".into()).await?;
+        let rows = self.execute(sql).await?;
+        self.execute("COMMIT".into()).await?;
+        say(&format!("done, {rows} rows"));
+        Ok(())
     }
 
     async fn close(self) -> Result<(), sqlx::Error> {

@@ -1,8 +1,8 @@
 //! Where a database stands, by sqlx's table.
 
 use super::{TABLE, applicable};
-use crate::runner::{Current, RunnerError};
-use shared::engine::{Engine, table_key};
+use crate::runner::{Current, RunnerError, own_table};
+use shared::engine::Engine;
 use shared::model::EngineKind;
 use sqlx::migrate::Migrator;
 use std::collections::BTreeMap;
@@ -15,16 +15,9 @@ struct Applied {
 }
 
 pub(super) async fn current(migrator: &Migrator, engine: &dyn Engine) -> Result<Current, RunnerError> {
-    let places = find(engine, TABLE).await?;
-    let mut found = Current {
-        own_tables: places.iter().map(|schema| table_key(engine.kind(), schema, TABLE)).collect(),
-        ..Current::default()
-    };
-    let Some(schema) = places.first() else { return Ok(found) };
-    if places.len() > 1 {
-        found.faults.push(format!("the table {TABLE} is there more than once: {}", found.own_tables.join(", ")));
-    }
-    let applied = read(engine, schema).await?;
+    let (mut found, table) = own_table::locate(engine, TABLE).await?;
+    let Some(table) = table else { return Ok(found) };
+    let applied = read(engine, &table).await?;
     let known: BTreeMap<i64, String> =
         applicable(migrator).map(|migration| (migration.version, hex::encode(&migration.checksum))).collect();
     for row in &applied {
@@ -49,15 +42,14 @@ pub(super) async fn current(migrator: &Migrator, engine: &dyn Engine) -> Result<
     Ok(found)
 }
 
-async fn read(engine: &dyn Engine, schema: &str) -> Result<Vec<Applied>, RunnerError> {
+async fn read(engine: &dyn Engine, table: &str) -> Result<Vec<Applied>, RunnerError> {
     let sql = match engine.kind() {
         EngineKind::Sqlite => {
-            format!("SELECT version, lower(hex(checksum)), success <> 0 FROM {TABLE} ORDER BY version")
+            format!("SELECT version, lower(hex(checksum)), success <> 0 FROM {table} ORDER BY version")
         }
-        EngineKind::Postgres => format!(
-            "SELECT version, pg_catalog.encode(checksum, 'hex'), success::int FROM \"{}\".{TABLE} ORDER BY version",
-            schema.replace('"', "\"\"")
-        ),
+        EngineKind::Postgres => {
+            format!("SELECT version, pg_catalog.encode(checksum, 'hex'), success::int FROM {table} ORDER BY version")
+        }
     };
     let odd = || RunnerError::new(format!("the table {TABLE} is not as sqlx makes it"));
     let rows = engine.query(&sql).await?.into_iter().map(|row| match <[Option<String>; 3]>::try_from(row) {
@@ -68,16 +60,4 @@ async fn read(engine: &dyn Engine, schema: &str) -> Result<Vec<Applied>, RunnerE
         _ => Err(odd()),
     });
     rows.collect()
-}
-
-/// The schemas that have a table of this name, `public` first; one empty name where there are no schemas.
-pub(in crate::runner) async fn find(engine: &dyn Engine, table: &str) -> Result<Vec<String>, RunnerError> {
-    let sql = match engine.kind() {
-        EngineKind::Sqlite => format!("SELECT '' FROM sqlite_schema WHERE type = 'table' AND name = '{table}'"),
-        EngineKind::Postgres => format!(
-            "SELECT schemaname FROM pg_catalog.pg_tables WHERE tablename = '{table}' \
-             ORDER BY schemaname <> 'public', schemaname"
-        ),
-    };
-    Ok(engine.query(&sql).await?.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
 }
