@@ -357,9 +357,18 @@ mod tests {
             "database.shop",
             "database.shop.notify",
             "database.shop.migrations",
+            "[database.shop.migrations.then]",
+            "[database.shop.checks]",
+            "database.shop.hooks",
+            "database.shop.window",
         ];
         for section in sections {
-            let head = if section.starts_with("database.shop.") { "[database.shop]\nurl = \"sqlite:x\"\n" } else { "" };
+            let migrations = "[database.shop]\nurl = \"sqlite:x\"\n[database.shop.migrations]\nrunner = \"sql\"\ndirectory = \"m\"\n";
+            let head = match section {
+                "[database.shop.migrations.then]" => migrations,
+                section if section.contains("database.shop.") => "[database.shop]\nurl = \"sqlite:x\"\n",
+                _ => "",
+            };
             let lines = example_keys(section);
             for line in &lines {
                 let needed = match (section, key_of(line)) {
@@ -368,6 +377,14 @@ mod tests {
                     ("database.shop.migrations", "runner") => "directory = \"m\"\n",
                     ("database.shop.migrations", "directory") => "runner = \"sql\"\n",
                     ("database.shop.migrations", _) => "runner = \"sql\"\ndirectory = \"m\"\n",
+                    ("[database.shop.migrations.then]", key) if key != "name" => "name = \"x\"\n",
+                    ("[database.shop.checks]", "name") => "sql = \"x\"\nexpect = \"zero\"\n",
+                    ("[database.shop.checks]", "sql") => "name = \"x\"\nexpect = \"zero\"\n",
+                    ("[database.shop.checks]", "expect") => "name = \"x\"\nsql = \"x\"\n",
+                    ("[database.shop.checks]", _) => "name = \"x\"\nsql = \"x\"\nexpect = \"zero\"\n",
+                    ("database.shop.window", "from") => "to = \"04:00\"\n",
+                    ("database.shop.window", "to") => "from = \"02:00\"\n",
+                    ("database.shop.window", _) => "from = \"02:00\"\nto = \"04:00\"\n",
                     _ => "",
                 };
                 load(&format!("{head}[{section}]\n{needed}{line}\n")).expect(line);
@@ -376,7 +393,8 @@ mod tests {
             let error = load(&format!("{head}[{section}]\nzzz = 1\n")).expect_err("zzz").to_string();
             let known: std::collections::BTreeSet<&str> = error.split('`').skip(3).step_by(2).collect();
             let shown: std::collections::BTreeSet<&str> = lines.iter().map(|line| key_of(line)).collect();
-            let tables = std::collections::BTreeSet::from(["notify", "migrations", "key"]);
+            let tables =
+                std::collections::BTreeSet::from(["notify", "migrations", "key", "then", "checks", "hooks", "window"]);
             let missing: Vec<_> = known.difference(&shown).filter(|key| !tables.contains(*key)).collect();
             assert!(missing.is_empty() && known.len() > 2, "[{section}] does not show {missing:?}: {error}");
         }

@@ -1,5 +1,8 @@
 //! SQL as words, as far as comparing takes it.
 
+/// Where `IF` stands at the latest: behind `index "i" on "t": CREATE UNIQUE INDEX`. Further on it is an expression's.
+const LAST_IF: usize = 8;
+
 /// The words of a statement: names without the quotes they do not need and in capitals, as SQLite compares them; texts as
 /// they are; without comments, and without `IF NOT EXISTS`.
 pub(super) fn words(sql: &str) -> Vec<String> {
@@ -33,7 +36,7 @@ pub(super) fn words(sql: &str) -> Vec<String> {
     }
     let optional = ["IF", "NOT", "EXISTS"];
     if let Some(at) = words.windows(3).position(|three| three == optional)
-        && at <= 6
+        && at <= LAST_IF
     {
         words.drain(at..at + 3);
     }
