@@ -117,8 +117,12 @@ impl StoreFiles {
     #[track_caller]
     pub fn are_whole(&self) {
         for key in self.public("") {
-            let bytes = self.read(&key);
             let (folder, name) = key.split_once('/').unwrap_or(("", &key));
+            // Of deletions that go on side by side one may fail while another is still on its way.
+            if folder == "packs" && !self.0.join(&key).exists() {
+                continue;
+            }
+            let bytes = self.read(&key);
             match folder {
                 "" if name == "restore.sh" || name == "RESTORE.md" => {
                     let text = String::from_utf8(bytes).unwrap();

@@ -120,7 +120,15 @@ impl Sweep<'_> {
                 // Threads are not the same in every run: another place of the same call may be there to be hit.
                 let others: Vec<&Place> = all.iter().filter(|other| other.name == place.name).collect();
                 let mut tries: Vec<&Place> = vec![place; TRIES];
-                tries.extend((0..if is_long() { 0 } else { ALTERNATIVES }).map(|_| *draws.pick(&others)));
+                // Rather of a kind of file that was not hit yet, where there is one, and then of any.
+                let was_hit = |other: &Place| {
+                    hits.iter().any(|((_, name), files)| *name == other.name && files.contains(&other.file))
+                };
+                let new: Vec<&Place> = others.iter().copied().filter(|other| !was_hit(other)).collect();
+                for at in 0..if is_long() { 0 } else { ALTERNATIVES } {
+                    let from = if at % 2 == 0 && !new.is_empty() { &new } else { &others };
+                    tries.push(*draws.pick(from));
+                }
                 let hit = tries.into_iter().find_map(|place| self.disturbed(place, fault, draws.seed()));
                 let Some(disturbed) = hit else {
                     misses += 1;
