@@ -69,9 +69,7 @@ impl Finding {
 
     /// The same of an error.
     pub fn of(about: impl ToString, error: &Error) -> Self {
-        let text = error.to_string();
-        let fact = text.strip_prefix("refused: ").unwrap_or(&text);
-        Finding::bad(about, fact, error.hint().map(str::to_owned))
+        Finding::bad(about, error.facts(), error.hint().map(str::to_owned))
     }
 }
 

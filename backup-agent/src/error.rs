@@ -76,6 +76,12 @@ impl Error {
         Error::Refused { message: message.into(), hint: hint.into().map(str::to_owned) }
     }
 
+    /// The facts alone, without the word a refusal begins with: for a sentence that says so itself.
+    pub fn facts(&self) -> String {
+        let text = self.to_string();
+        text.strip_prefix("refused: ").map(str::to_owned).unwrap_or(text)
+    }
+
     /// A store that could not be opened: nothing was touched where it is not there at all.
     pub fn opening(error: StoreError) -> Self {
         match error {

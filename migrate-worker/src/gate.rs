@@ -16,7 +16,7 @@ use crate::runner::{self, Current, History, Runner};
 use crate::worker::as_error;
 use crate::world::World;
 use backup_agent::in_place::InPlaceSpec;
-use compare::{Comparison, Lines, compare};
+use compare::{Comparison, compare};
 use serde::Serialize;
 use shared::connect::{self, ConnectError};
 use shared::engine::Engine;
@@ -125,7 +125,7 @@ pub async fn stands(
     let history = runner.history().await.map_err(as_error)?;
     let engine = connect::engine(world.url(name)?);
     let current = current(&*runner, &*engine, &history).await?;
-    let compared = compare(&history, &current, pinned, Lines::of(&history)).map_err(as_error)?;
+    let compared = compare(&history, &current, pinned).map_err(as_error)?;
     if compared.verdict != Verdict::AsExpected {
         return Ok(words::of(name, compared, current, Drift::NotLookedAt, pinned));
     }

@@ -79,7 +79,7 @@ async fn go_locked(site: &mut Site, extent: Extent) -> Result<Success, Halt> {
     steps::probe(site, &checked).await?;
     let rehearsed = steps::rehearse(site, &checked, &backed_up).await?;
     if rehearsed.route.revisions.is_empty() {
-        steps::let_go(site, &backed_up.backup).await;
+        steps::release_unused(site, &backed_up.backup).await;
         return Ok(Success::nothing_to_do(&rehearsed.route.to));
     }
     let checked = Checked { route: rehearsed.route.clone(), ..checked };

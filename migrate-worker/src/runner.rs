@@ -17,6 +17,7 @@ mod tool;
 
 pub use alembic::refusal as refusal_of_alembic;
 pub use branches::Branches;
+pub(crate) use branches::app;
 pub use environment::Environment;
 pub use goal::{InvalidGoal, is_revision};
 pub use of::of;

@@ -169,10 +169,9 @@ pub fn as_error(error: runner::RunnerError) -> Error {
 }
 
 fn refused(error: &Error) -> Outcome {
-    let text = error.to_string();
     Outcome {
         state: TaskState::Refused,
-        message: text.strip_prefix("refused: ").unwrap_or(&text).to_owned(),
+        message: error.facts(),
         hint: error.hint().map(str::to_owned),
         backup: None,
         result: serde_json::json!({}),

@@ -126,7 +126,7 @@ impl Desk {
         // Whom it waits for is known after a first try.
         match target::lock(live, &mut self.ledger, Duration::ZERO, &stop, &stopper).await {
             Err(error) if error.class() == Class::Refused && !patience.is_zero() => {
-                self.with.story.detail(&format!("waiting: {}", bare(&error)));
+                self.with.story.detail(&format!("waiting: {}", error.facts()));
                 target::lock(live, &mut self.ledger, patience, &stop, &stopper).await
             }
             locked => locked,
@@ -162,7 +162,7 @@ impl Desk {
             }
             Err(error) => {
                 // A database that is about to be made cannot be asked, and the command knows best.
-                self.with.story.detail(&format!("it is not known whether there is anything to do: {}", bare(&error)));
+                self.with.story.detail(&format!("it is not known whether there is anything to do: {}", error.facts()));
                 None
             }
         }
@@ -219,12 +219,6 @@ impl Desk {
         record(&self.held, &self.task, &ended.outcome, self.ledger, &*self.with.world.clock).await?;
         Ok(ended)
     }
-}
-
-/// An error without the word a refusal begins with.
-fn bare(error: &Error) -> String {
-    let text = error.to_string();
-    text.strip_prefix("refused: ").unwrap_or(&text).to_owned()
 }
 
 /// The database as something that is locked; a file may be about to be made.

@@ -4,7 +4,6 @@ use super::celery;
 use super::message::decode;
 use super::policy::{Policy, made_by};
 use super::signature::Keys;
-use crate::Error;
 use crate::world::World;
 use async_trait::async_trait;
 use backup_agent::notify::celery::failure;
@@ -65,21 +64,15 @@ impl Door {
 
     fn is_configured(&self, task: &NewTask) -> Result<(), String> {
         for name in task.target.iter().chain(&made_by(task)) {
-            self.world.database(name).map_err(|error| reason(&error))?;
+            self.world.database(name).map_err(|error| error.facts())?;
         }
         match (&task.target, task.kind) {
             (Some(name), TaskKind::Migrate | TaskKind::Rehearse) => {
-                self.world.migrations(name).map(drop).map_err(|error| reason(&error))
+                self.world.migrations(name).map(drop).map_err(|error| error.facts())
             }
             _ => Ok(()),
         }
     }
-}
-
-/// What is wrong, for the sender, who cannot change the configuration.
-fn reason(error: &Error) -> String {
-    let text = error.to_string();
-    text.strip_prefix("refused: ").unwrap_or(&text).to_owned()
 }
 
 /// A media type that lies is not believed, and nothing is unpacked.

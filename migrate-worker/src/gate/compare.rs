@@ -1,25 +1,8 @@
 //! The revisions a database has beside those the code expects: a pure decision.
 
 use super::Verdict;
-use crate::runner::{Branches, Current, History, Revision, RunnerError};
+use crate::runner::{Branches, Current, History, Revision, RunnerError, app};
 use serde::Serialize;
-use std::collections::BTreeSet;
-
-/// How a tool's revisions hang together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lines {
-    /// One history: several newest revisions are a fork.
-    One,
-    /// Each application has a line of its own, and revisions are called `APP.NAME`.
-    Apps,
-}
-
-impl Lines {
-    /// Those of a tool's history.
-    pub fn of(history: &History) -> Self {
-        if history.branches == Branches::Apps { Lines::Apps } else { Lines::One }
-    }
-}
 
 /// A revision as people know it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -48,13 +31,8 @@ pub struct Comparison {
 /// Compares where a database stands with the newest revisions of `history`, or with the one that is `pinned`.
 ///
 /// Refuses a pinned revision nobody knows, and a tool without a list of revisions where none is pinned.
-pub fn compare(
-    history: &History,
-    current: &Current,
-    pinned: Option<&str>,
-    lines: Lines,
-) -> Result<Comparison, RunnerError> {
-    let files = Files { history, lines };
+pub fn compare(history: &History, current: &Current, pinned: Option<&str>) -> Result<Comparison, RunnerError> {
+    let files = Files { history };
     match pinned {
         Some(id) if history.revisions.is_empty() => Ok(unlisted(current, id)),
         None if history.revisions.is_empty() => {
@@ -64,7 +42,7 @@ pub fn compare(
         Some(id) => Ok(files.against(current, vec![files.known(id)?])),
         None => {
             let heads = files.heads();
-            if lines == Lines::One && heads.len() > 1 {
+            if !files.has_apps() && heads.len() > 1 {
                 return Ok(forked(&heads));
             }
             Ok(files.against(current, heads))
@@ -103,16 +81,16 @@ fn forked(heads: &[&Revision]) -> Comparison {
 /// The revisions of a directory.
 struct Files<'a> {
     history: &'a History,
-    lines: Lines,
 }
 
 impl<'a> Files<'a> {
-    fn find(&self, id: &str) -> Option<&'a Revision> {
-        self.history.revisions.iter().find(|revision| revision.id == id)
+    /// Whether every application has a line of its own; else several newest revisions are a fork.
+    fn has_apps(&self) -> bool {
+        self.history.branches == Branches::Apps
     }
 
     fn known(&self, id: &str) -> Result<&'a Revision, RunnerError> {
-        self.find(id).ok_or_else(|| {
+        self.history.find(id).ok_or_else(|| {
             let error = RunnerError::new(format!("the migration directory does not know the expected revision {id}"));
             let ids = self.history.revisions.iter().map(|revision| revision.id.as_str());
             match shared::config::nearest(id, ids) {
@@ -122,36 +100,24 @@ impl<'a> Files<'a> {
         })
     }
 
-    /// The revisions nothing builds on.
+    /// The revisions nothing builds on, of whatever application: so [`Current`] has them, too.
     fn heads(&self) -> Vec<&'a Revision> {
         let is_built_on = |id: &String| self.history.revisions.iter().any(|revision| revision.parents.contains(id));
         self.history.revisions.iter().filter(|revision| !is_built_on(&revision.id)).collect()
     }
 
-    /// Revisions and all they build on.
-    fn ancestry<'b>(&self, ids: impl IntoIterator<Item = &'b str>) -> BTreeSet<&'a str> {
-        let mut found = BTreeSet::new();
-        let mut open: Vec<&Revision> = ids.into_iter().filter_map(|id| self.find(id)).collect();
-        while let Some(revision) = open.pop() {
-            if found.insert(revision.id.as_str()) {
-                open.extend(revision.parents.iter().filter_map(|parent| self.find(parent)));
-            }
-        }
-        found
-    }
-
     fn against(&self, current: &Current, expected: Vec<&Revision>) -> Comparison {
-        let wanted = self.ancestry(expected.iter().map(|revision| revision.id.as_str()));
+        let wanted = self.history.ancestry(expected.iter().map(|revision| revision.id.as_str()));
         let (known, unknown): (Vec<&String>, Vec<&String>) =
-            current.heads.iter().partition(|head| self.find(head).is_some());
-        let mut applied = self.ancestry(known.iter().map(|head| head.as_str()));
+            current.heads.iter().partition(|head| self.history.find(head).is_some());
+        let mut applied = self.history.ancestry(known.iter().map(|head| head.as_str()));
         current.gaps.iter().for_each(|gap| {
             applied.remove(gap.as_str());
         });
         // What lies below a revision without a file is not known: it may be everything.
-        let is_told = |id: &str| match self.lines {
-            Lines::One => unknown.is_empty() || !known.is_empty(),
-            Lines::Apps => !unknown.iter().any(|head| app(head) == app(id)),
+        let is_told = |id: &str| match self.has_apps() {
+            false => unknown.is_empty() || !known.is_empty(),
+            true => !unknown.iter().any(|head| app(head) == app(id)),
         };
         let is_missing = |id: &str| {
             let is_gap = || current.gaps.iter().any(|gap| gap == id);
@@ -174,29 +140,19 @@ impl<'a> Files<'a> {
 
     /// Whether an applied revision that is not wanted says anything: who pins one application says nothing of others.
     fn counts(&self, id: &str, expected: &[&Revision]) -> bool {
-        match self.lines {
-            Lines::One => true,
-            Lines::Apps => {
-                let below = self.ancestry([id]);
-                expected.iter().any(|revision| below.contains(revision.id.as_str()))
-            }
-        }
+        let below = self.history.ancestry([id]);
+        !self.has_apps() || expected.iter().any(|revision| below.contains(revision.id.as_str()))
     }
 
     /// Whether a revision without a file is of interest: applications that were taken out leave theirs behind.
     fn is_of_a_known_line(&self, id: &str) -> bool {
-        self.lines == Lines::One || self.history.revisions.iter().any(|revision| app(&revision.id) == app(id))
+        !self.has_apps() || self.history.revisions.iter().any(|revision| app(&revision.id) == app(id))
     }
 
     fn named(&self, is_meant: impl Fn(&str) -> bool) -> Vec<Named> {
         let meant = self.history.revisions.iter().filter(|revision| is_meant(&revision.id));
         meant.map(|revision| Named { id: revision.id.clone(), message: revision.message.clone() }).collect()
     }
-}
-
-/// The application of a revision that is called `APP.NAME`.
-fn app(id: &str) -> &str {
-    id.split_once('.').map_or(id, |(app, _)| app)
 }
 
 #[cfg(test)]
@@ -272,14 +228,15 @@ mod tests {
             ),
             (&none, &["7"], &[], None, "refused: the migration tool has no list of revisions to compare with"),
         ] {
-            let compared = compare(files, &at(heads, gaps), pinned, Lines::One);
+            let compared = compare(files, &at(heads, gaps), pinned);
             assert_eq!(said(compared), expected, "{heads:?} {gaps:?} {pinned:?}");
         }
     }
 
     #[test]
     fn each_application_has_a_line_of_its_own() {
-        let files = history(&["auth.1", "shop.1 < auth.1", "shop.2 < shop.1", "blog.1 < auth.1"]);
+        let lines = history(&["auth.1", "shop.1 < auth.1", "shop.2 < shop.1", "blog.1 < auth.1"]);
+        let files = History { branches: Branches::Apps, ..lines };
         for (heads, pinned, expected) in [
             (&["auth.1", "shop.2", "blog.1"][..], None, "as expected"),
             (&["auth.1", "shop.1", "blog.1"], None, "behind -shop.2"),
@@ -291,7 +248,7 @@ mod tests {
             (&["auth.1", "shop.2"], Some("shop.2"), "as expected"),
             (&["auth.1"], Some("blog.1"), "behind -blog.1"),
         ] {
-            let compared = compare(&files, &at(heads, &[]), pinned, Lines::Apps);
+            let compared = compare(&files, &at(heads, &[]), pinned);
             assert_eq!(said(compared), expected, "{heads:?} {pinned:?}");
         }
     }

@@ -71,9 +71,7 @@ impl From<Error> for Halt {
         {
             return Halt::Lost(error.to_string());
         }
-        let text = error.to_string();
-        let message = text.strip_prefix("refused: ").unwrap_or(&text).to_owned();
-        Halt::Refused(Reason { message, hint: error.hint().map(str::to_owned) })
+        Halt::Refused(Reason { message: error.facts(), hint: error.hint().map(str::to_owned) })
     }
 }
 

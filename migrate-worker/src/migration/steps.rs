@@ -28,6 +28,6 @@ pub use probe::probe;
 pub use rehearse::rehearse;
 pub use scratch::{drop_copy, scratch_server};
 pub use space::space;
-pub use tidy::{let_go, release_earlier, tidy};
+pub use tidy::{release_earlier, release_unused, tidy};
 pub use tool::{judge, run_tool};
 pub use window::{fits_window, within_window};

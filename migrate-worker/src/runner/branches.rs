@@ -35,21 +35,30 @@ impl History {
 }
 
 impl History {
+    /// A revision of this id.
+    pub fn find(&self, id: &str) -> Option<&Revision> {
+        self.revisions.iter().find(|revision| revision.id == id)
+    }
+
+    /// Revisions and all they build on; ids nobody knows are passed over.
+    pub fn ancestry<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> BTreeSet<&str> {
+        let mut found = BTreeSet::new();
+        let mut open: Vec<&Revision> = ids.into_iter().filter_map(|id| self.find(id)).collect();
+        while let Some(revision) = open.pop() {
+            if found.insert(revision.id.as_str()) {
+                open.extend(revision.parents.iter().filter_map(|parent| self.find(parent)));
+            }
+        }
+        found
+    }
+
     /// The applied revisions: the newest ones and what they build on, in the history's order; of a tool without a list what
     /// it says.
     pub fn applied(&self, current: &Current) -> Vec<String> {
         if let Branches::Unlisted { .. } = self.branches {
             return current.heads.clone();
         }
-        let mut applied: BTreeSet<&str> = BTreeSet::new();
-        let mut open: Vec<&str> = current.heads.iter().map(String::as_str).collect();
-        while let Some(id) = open.pop() {
-            if let Some(revision) = self.revisions.iter().find(|revision| revision.id == id)
-                && applied.insert(&revision.id)
-            {
-                open.extend(revision.parents.iter().map(String::as_str));
-            }
-        }
+        let applied = self.ancestry(current.heads.iter().map(String::as_str));
         let ids = self.revisions.iter().map(|revision| &revision.id);
         ids.filter(|id| applied.contains(id.as_str()) && !current.gaps.contains(id)).cloned().collect()
     }
@@ -59,6 +68,6 @@ impl History {
 pub(super) const ZERO: &str = "zero";
 
 /// The application of a revision that is called `APP.NAME`.
-pub(super) fn app(id: &str) -> &str {
+pub(crate) fn app(id: &str) -> &str {
     id.split_once('.').map_or(id, |(app, _)| app)
 }

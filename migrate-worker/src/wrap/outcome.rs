@@ -1,6 +1,5 @@
 //! How a wrapped command ended, as the record, a person and a shell hear it.
 
-use super::bare;
 use crate::Error;
 use crate::gate::Report;
 use crate::migration::{After, Outcome};
@@ -114,7 +113,7 @@ pub(super) fn not_started(error: &Error) -> Ended {
         _ => TaskState::Failed,
     };
     let code = if state == TaskState::Refused { 3 } else { 1 };
-    let ended = ended(state, format!("the command was not started: {}", bare(error)), code);
+    let ended = ended(state, format!("the command was not started: {}", error.facts()), code);
     match error.hint() {
         Some(hint) => ended.hint(hint),
         None => ended,

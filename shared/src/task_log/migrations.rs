@@ -10,7 +10,7 @@ pub fn sqlite() -> Migrator {
         include_str!("schema/sqlite/0001_task_log.sql"),
         include_str!("schema/sqlite/0002_steps.sql"),
         include_str!("schema/sqlite/0003_large_queues.sql"),
-        include_str!("schema/sqlite/0004_approval.sql"),
+        include_str!("schema/both/0004_approval.sql"),
     ])
 }
 
@@ -20,7 +20,7 @@ pub fn postgres() -> Migrator {
         include_str!("schema/postgres/0001_task_log.sql"),
         include_str!("schema/postgres/0002_steps.sql"),
         include_str!("schema/postgres/0003_large_queues.sql"),
-        include_str!("schema/postgres/0004_approval.sql"),
+        include_str!("schema/both/0004_approval.sql"),
     ])
 }
 

@@ -223,10 +223,7 @@ async fn identity(url: DatabaseUrl) -> Result<Identity, String> {
 
 async fn repository(config: &Config, global: &Global) -> Result<Repository, String> {
     match tokio::time::timeout(STORE_PATIENCE, global.repository(config)).await {
-        Ok(repository) => repository.map_err(|error| {
-            let text = error.to_string();
-            text.strip_prefix("refused: ").map(str::to_owned).unwrap_or(text)
-        }),
+        Ok(repository) => repository.map_err(|error| error.facts()),
         Err(_) => Err(format!("no answer within {} seconds", STORE_PATIENCE.as_secs())),
     }
 }

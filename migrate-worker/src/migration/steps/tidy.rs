@@ -25,7 +25,7 @@ pub async fn release_earlier(site: &Site, keep: &str) {
 }
 
 /// Releases the backup (`<database>/<id>`) of a task that changed nothing. Best effort.
-pub async fn let_go(site: &Site, backup: &str) {
+pub async fn release_unused(site: &Site, backup: &str) {
     let released = async {
         let (repository, owner) = (site.world.repository().await?, owner()?);
         let (database, id) = backup_agent::choose::key(&repository, backup).await?;
