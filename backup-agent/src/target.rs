@@ -37,6 +37,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a server that has restarted may take until the lock can be taken again.
 const TAKE_AGAIN: Duration = Duration::from_secs(60);
 
+/// How long a server that does not answer is waited for, to remove a copy from it: nobody else would.
+pub const RESTART: Duration = Duration::from_secs(60);
+
 /// How long a server that does not answer is waited for, once a database was changed or its exchange announced.
 pub const SERVER_AWAY: Duration = Duration::from_secs(300);
 

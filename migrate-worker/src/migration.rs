@@ -68,6 +68,12 @@ async fn go(site: &mut Site, extent: Extent) -> Result<Success, Halt> {
 
 /// The same for somebody who holds the lock at the database already.
 async fn go_locked(site: &mut Site, extent: Extent) -> Result<Success, Halt> {
+    let ended = go_through(site, extent).await;
+    steps::removed(site).await;
+    ended
+}
+
+async fn go_through(site: &mut Site, extent: Extent) -> Result<Success, Halt> {
     if extent == Extent::Apply {
         steps::within_window(site)?;
     }

@@ -159,7 +159,9 @@ fn site(with: Performance, prepared: Prepared, ledger: Ledger) -> Site {
         around,
         pace: Pace::default(),
         told: Told::default(),
+        fenced_at: None,
         blocked: None,
+        leaving: None,
     }
 }
 

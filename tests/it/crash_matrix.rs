@@ -11,7 +11,7 @@ mod points;
 mod results;
 mod world;
 
-use cell::{APPLY, Came, Cell, Fault, When};
+use cell::{Came, Cell, Fault, When};
 use judge::{Ends, Verdict, judge};
 use results::Results;
 use std::collections::BTreeMap;
@@ -44,16 +44,19 @@ fn undisturbed(bench: &Bench, scenario: Scenario) -> Known {
     let before = world.dump();
     let trace = world.trace();
     world.agent.set_env("HOLDFAST_CRASH_TRACE", trace);
-    let code = if scenario.fails_live { 4 } else { 0 };
-    let took = world.agent.run(APPLY).expect_code(code).elapsed;
+    let code = if scenario.fails_live() { 4 } else { 0 };
+    let took = world.agent.run(scenario.arguments()).expect_code(code).elapsed;
     world.agent.set_env("HOLDFAST_CRASH_TRACE", "");
     let labels = world.labels();
     std::fs::remove_file(world.trace()).unwrap();
     assert!(!labels.is_empty(), "no point was reached: is this a release build?");
-    let ends = Ends { before, after: (!scenario.fails_live).then(|| world.dump()) };
-    assert_ne!(ends.after.as_deref(), Some(ends.before.as_str()), "the migration changes something");
+    let ends = Ends { before, after: (!scenario.fails_live()).then(|| world.dump()) };
+    assert_ne!(ends.after.as_deref(), Some(ends.before.as_str()), "something changes");
+    if scenario.is_in_place() {
+        assert_eq!(ends.after.as_ref(), Some(&world.whole), "the backup came back");
+    }
     let verdict = judge(&world, &ends);
-    let expected = if scenario.fails_live { "restored" } else { "succeeded" };
+    let expected = if scenario.fails_live() { "restored" } else { "succeeded" };
     assert_eq!((verdict.outcome.as_str(), verdict.faults), (expected, vec![]), "{}", scenario.name());
     Known { ends, labels, took }
 }

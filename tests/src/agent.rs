@@ -163,7 +163,13 @@ impl Agent {
     /// Runs another program of this workspace to its end, in the same home.
     #[track_caller]
     pub fn run_program<S: AsRef<std::ffi::OsStr>>(&self, name: &str, arguments: &[S]) -> Run {
-        self.spawn(self.command_of(&program(name), arguments)).wait()
+        self.start_program(name, arguments).wait()
+    }
+
+    /// Starts another program of this workspace without waiting, in the same home.
+    #[track_caller]
+    pub fn start_program<S: AsRef<std::ffi::OsStr>>(&self, name: &str, arguments: &[S]) -> Running {
+        self.spawn(self.command_of(&program(name), arguments))
     }
 
     /// Runs the program with `--json`, asserts that it ended with 0, and parses its answer.

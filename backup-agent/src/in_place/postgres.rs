@@ -2,7 +2,7 @@
 
 use super::{Replaced, Site, is_gone_on_with, step, unfinished};
 use crate::error::Error;
-use crate::target::{drop_copy, read, tell};
+use crate::target::{RESTART, drop_copy, insist, read, tell};
 use serde::{Deserialize, Serialize};
 use shared::connect;
 use shared::crash_point;
@@ -42,7 +42,7 @@ pub(super) async fn replace(site: &mut Site<'_>, live: &PostgresLive, is_recover
     site.ledger.intent(step::RESTORE, &Beside { place: place.clone(), proven: None }).await?;
     let (beside, plan) = match prepared(site, live, &place).await {
         Ok(prepared) => prepared,
-        Err(error) => return Err(without(live, &place, error).await),
+        Err(error) => return Err(without(site, live, &place, error).await),
     };
     site.ledger.rely_on_journal();
     exchange(site, live, &plan, &beside).await
@@ -74,11 +74,11 @@ async fn restored(site: &Site<'_>, live: &PostgresLive, place: &str) -> Result<B
 }
 
 /// An error, after what was restored was dropped again; where somebody else has the task, it is theirs.
-async fn without(live: &PostgresLive, place: &str, error: Error) -> Error {
+async fn without(site: &Site<'_>, live: &PostgresLive, place: &str, error: Error) -> Error {
     if is_gone_on_with(&error) {
         return error;
     }
-    match drop_copy(live, place).await {
+    match insist(&*site.world.clock, RESTART, || Box::pin(drop_copy(live, place))).await {
         Ok(()) => error,
         Err(second) => Error::failed(format!("{error}; and the restored {place} could not be removed: {second}")),
     }
@@ -95,7 +95,10 @@ async fn exchange(
         return Err(Error::Damaged("the journal does not say that the restored database was proven".into()));
     };
     site.begins("exchanging the databases");
-    let begun = Instant::now();
+    if let Err(error) = site.insist(|| Box::pin(live.prepare_fence(plan))).await {
+        return Err(opened_again(site, live, plan, beside, error.into()).await);
+    }
+    let fenced_at = Instant::now();
     if let Err(error) = site.insist(|| Box::pin(live.fence(plan))).await {
         return Err(opened_again(site, live, plan, beside, error.into()).await);
     }
@@ -103,14 +106,17 @@ async fn exchange(
     crash_point::reached("restore in place: fenced");
     let swap = live.plan_swap(plan, oid, Exchange::Replaced);
     site.ledger.intent(step::SWAP, &swap).await.map_err(unfinished)?;
-    swapped(site, live, &swap).await?;
-    Ok(site.replaced(rows, Some(swap.failed), Some(begun.elapsed())))
+    let opened = swapped(site, live, &swap).await?;
+    Ok(site.replaced(rows, Some(swap.failed), Some(opened.saturating_duration_since(fenced_at))))
 }
 
-async fn swapped(site: &mut Site<'_>, live: &PostgresLive, swap: &SwapPlan) -> Result<(), Error> {
-    let done = site.insist(|| Box::pin(live.swap(swap))).await;
-    tell(done.map_err(unfinished)?);
-    site.ledger.done(step::SWAP, swap).await.map_err(unfinished)
+/// Gives the restored database the public name; returns when it was to be had by it.
+async fn swapped(site: &mut Site<'_>, live: &PostgresLive, swap: &SwapPlan) -> Result<Instant, Error> {
+    let unfenced = site.insist(|| Box::pin(live.swap(swap))).await.map_err(unfinished)?;
+    let opened = unfenced.opened;
+    tell(unfenced);
+    site.ledger.done(step::SWAP, swap).await.map_err(unfinished)?;
+    Ok(opened)
 }
 
 /// Takes the fence away again before anything was exchanged, and drops what was restored.
@@ -125,7 +131,7 @@ async fn opened_again(
         return unfinished(Error::failed(format!("{error}; and the fence could not be taken away: {second}")));
     }
     site.settled = true;
-    without(live, &beside.place, error).await
+    without(site, live, &beside.place, error).await
 }
 
 async fn unfenced(site: &mut Site<'_>, live: &PostgresLive, plan: &FencePlan) -> Result<(), Error> {

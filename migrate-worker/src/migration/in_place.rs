@@ -18,7 +18,6 @@ use super::{Site, Success};
 use crate::Error;
 use crate::around::checks::Answer;
 use crate::world::World;
-use backup_agent::target::tell;
 use serde::{Deserialize, Serialize};
 use shared::crash_point;
 use shared::engine::DumpSource;
@@ -46,10 +45,10 @@ pub async fn apply(
     rehearsed: &Rehearsed,
 ) -> Result<Success, Halt> {
     site.begins("fence");
-    let blocked = Instant::now();
+    let begun = Instant::now();
     let plan = live.plan_fence(site.ledger.lease().epoch).await?;
     site.ledger.intent(step::FENCE, &Fenced { plan: plan.clone() }).await?;
-    let ended = match fenced(site, live, checked, backed_up, rehearsed, &plan, blocked).await {
+    let ended = match fenced(site, live, checked, backed_up, rehearsed, &plan, begun).await {
         Ok((kept, answers)) => {
             site.ledger.rely_on_journal();
             match changed(site, live, checked, rehearsed, &kept, &answers, &plan).await {
@@ -61,9 +60,8 @@ pub async fn apply(
         Err(Halt::Refused(reason)) => Err(opened_again(site, live, &plan, reason).await),
         Err(other) => Err(other),
     };
-    if !matches!(ended, Err(Halt::Stuck(_) | Halt::Lost(_))) {
-        site.blocked = Some(blocked.elapsed());
-        site.story.detail(&format!("nobody could connect for {} ms", blocked.elapsed().as_millis()));
+    if let Some(blocked) = site.blocked.filter(|_| !matches!(ended, Err(Halt::Stuck(_) | Halt::Lost(_)))) {
+        site.story.detail(&format!("nobody could connect for {} ms", blocked.as_millis()));
     }
     ended
 }
@@ -76,10 +74,12 @@ async fn fenced(
     backed_up: &BackedUp,
     rehearsed: &Rehearsed,
     plan: &FencePlan,
-    blocked: Instant,
+    begun: Instant,
 ) -> Result<(Kept, Vec<Option<Answer>>), Halt> {
+    live.prepare_fence(plan).await?;
+    site.fenced_at = Some(Instant::now());
     live.fence(plan).await?;
-    let kept = behind(site, live, checked, backed_up, plan, blocked).await?;
+    let kept = behind(site, live, checked, backed_up, plan, begun).await?;
     let answers = steps::ask_before(site, &fenced_engine(live, plan), checked.route.direction).await?;
     crash_point::reached("in place: ready to apply");
     let note = Applying::new(&kept.note.backup, &kept.note.state, &rehearsed.after);
@@ -172,7 +172,8 @@ async fn unfence(site: &mut Site, live: &PostgresLive, plan: &FencePlan, why: &U
     // A database behind its fence is away from everybody: neither a silent record nor a restarting server leave it there.
     site.ledger.rely_on_journal();
     site.ledger.intent(step::UNFENCE, why).await?;
-    tell(way_back::insist(site, || Box::pin(live.unfence(plan))).await?);
+    let unfenced = way_back::insist(site, || Box::pin(live.unfence(plan))).await?;
+    site.opened_again(unfenced);
     Ok(site.ledger.done(step::UNFENCE, why).await?)
 }
 
@@ -282,7 +283,7 @@ async fn commit(
         ))),
         other => other,
     })?;
-    tell(unfenced);
+    site.opened_again(unfenced);
     site.ledger.done(step::COMMIT, &Fenced { plan: plan.clone() }).await?;
     site.story.step("commit", "open again", begun.elapsed());
     steps::release_earlier(site, &backed_up.backup).await;

@@ -14,12 +14,14 @@ use backup_agent::record::TaskMeter;
 use backup_agent::stop::{Stop, Stopper};
 use backup_agent::target;
 use futures_util::future::BoxFuture;
+use shared::engine::postgres::Unfenced;
 use shared::engine::{DumpSource, Engine, EngineError, LoadProgress, Progress};
 use shared::model::{DatabaseName, DatabaseUrl, Fingerprint, Phase, TaskPlan};
 use shared::task_log::Worker;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 
 pub use backup_agent::target::Live;
 
@@ -59,8 +61,12 @@ pub struct Site {
     pub pace: Pace,
     /// What it has to tell besides its outcome.
     pub told: Told,
+    /// Since when nobody can connect (PostgreSQL).
+    pub fenced_at: Option<Instant>,
     /// How long nobody could write (PostgreSQL: connect), as far as it has ended.
     pub blocked: Option<Duration>,
+    /// The rehearsal's copy, while it is being removed.
+    pub leaving: Option<JoinHandle<Result<(), EngineError>>>,
 }
 
 /// How long the steps of a migration took that its rest is predicted by.
@@ -121,6 +127,12 @@ impl Site {
                 meter.add(bytes);
             }
         })
+    }
+
+    /// The database is open again, by its public name.
+    pub fn opened_again(&mut self, unfenced: Unfenced) {
+        self.blocked = self.fenced_at.take().map(|since| unfenced.opened.saturating_duration_since(since));
+        target::tell(unfenced);
     }
 
     /// The folder of this task.

@@ -26,7 +26,7 @@ pub use plan::plan;
 pub use preflight::{Checked, preflight};
 pub use probe::probe;
 pub use rehearse::rehearse;
-pub use scratch::{drop_copy, scratch_server};
+pub use scratch::{drop_copy, removed, scratch_server};
 pub use space::space;
 pub use tidy::{release_earlier, release_unused, tidy};
 pub use tool::{judge, run_tool};

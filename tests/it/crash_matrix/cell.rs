@@ -1,7 +1,7 @@
 //! One cell: a scenario, a place, a fault.
 
 use super::judge::{Ends, Verdict, judge, settled};
-use super::world::{Bench, RECOVER, Scenario, World};
+use super::world::{Bench, Scenario, World};
 use std::time::{Duration, Instant};
 use tests::agent::{Agent, Running};
 
@@ -49,8 +49,6 @@ pub struct Came {
     pub verdict: Verdict,
 }
 
-pub const APPLY: &[&str] = &["apply", "shop"];
-
 /// The lease of [`World`], and a bit.
 pub const LAPSED: Duration = Duration::from_millis(3300);
 
@@ -76,13 +74,13 @@ impl Cell {
     fn strike(&self, world: &World<'_>) -> String {
         let (worker, place) = match self.when {
             When::Point(number) => {
-                let mut worker = world.agent.start_to_stop_at(number, APPLY);
+                let mut worker = world.agent.start_to_stop_at(number, self.scenario.arguments());
                 worker.stops();
                 let place = world.labels().get(number - 1).cloned();
                 (worker, place.unwrap_or_else(|| "after the end".into()))
             }
             When::InTool(run, after) => {
-                let mut worker = world.agent.start(APPLY);
+                let mut worker = world.agent.start(self.scenario.arguments());
                 let tool = tool_of(&mut worker, run);
                 std::thread::sleep(Duration::from_millis(after));
                 if self.fault == Fault::Tool
@@ -94,7 +92,7 @@ impl Cell {
                 (worker, format!("while the tool is being {what}"))
             }
             When::After(milliseconds) => {
-                let worker = world.agent.start(APPLY);
+                let worker = world.agent.start(self.scenario.arguments());
                 std::thread::sleep(Duration::from_millis(milliseconds));
                 (worker, "at any time".into())
             }
@@ -144,7 +142,7 @@ impl Cell {
             }
             Fault::Takeover => {
                 std::thread::sleep(LAPSED);
-                let mut second = world.agent.start(RECOVER);
+                let mut second = world.start_recovery();
                 // Whoever is killed meanwhile is waited for, as its parent would.
                 while second.is_running() {
                     worker.is_running();
@@ -159,10 +157,10 @@ impl Cell {
 
 /// Recovers twice and judges after each.
 fn recovered(world: &World<'_>, ends: &Ends) -> Verdict {
-    let first = world.recover();
+    let first = world.start_recovery().wait();
     let mut verdict = judge(world, ends);
     let said = |run: &tests::agent::Run| format!("{:?}: {} {}", run.code, run.stdout.trim(), run.stderr.trim());
-    if first.code != Some(3) {
+    if first.code != Some(world.recovered_code()) {
         verdict.faults.push(format!("the recovery ended with {}", said(&first)));
     }
     if !verdict.faults.is_empty() {
@@ -170,7 +168,7 @@ fn recovered(world: &World<'_>, ends: &Ends) -> Verdict {
         return verdict;
     }
     let settled_as = settled(world);
-    let second = world.recover();
+    let second = world.start_recovery().wait();
     if settled(world) != settled_as {
         verdict.faults.push(format!("a second recovery changed something: {}", said(&second)));
     }

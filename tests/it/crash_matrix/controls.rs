@@ -1,13 +1,13 @@
 //! Would the judge see it? Rules of the recovery are switched off, and a named cell must turn red.
 
-use super::cell::{APPLY, tool_of};
+use super::cell::tool_of;
 use super::judge::{Ends, Verdict, judge, left_processes};
 use super::undisturbed;
-use super::world::{Bench, Kind, RECOVER, Scenario, World};
+use super::world::{APPLY, Bench, Course, Kind, RECOVER, Scenario, World};
 use std::time::Duration;
 
-const SQLITE: Scenario = Scenario { kind: Kind::SqliteWal, fails_live: false };
-const POSTGRES: Scenario = Scenario { kind: Kind::PostgresWhole, fails_live: false };
+const SQLITE: Scenario = Scenario { kind: Kind::SqliteWal, course: Course::Good };
+const POSTGRES: Scenario = Scenario { kind: Kind::PostgresWhole, course: Course::Good };
 
 /// Both verdicts of a cell: with all rules, and with some of them off.
 #[track_caller]
@@ -21,7 +21,7 @@ fn only_without(rule: &str, cell: impl Fn(&str) -> Verdict) {
 
 fn recover_without(world: &mut World<'_>, rules: &str) {
     world.agent.set_env("HOLDFAST_RULES_OFF", rules);
-    world.recover();
+    world.start_recovery().wait();
     world.agent.set_env("HOLDFAST_RULES_OFF", "");
 }
 
@@ -62,7 +62,7 @@ fn a_recovery_that_leaves_the_fence_up_is_seen() {
 #[test]
 fn a_way_back_that_restores_without_looking_is_seen() {
     let bench = Bench::default();
-    let scenario = Scenario { fails_live: true, ..POSTGRES };
+    let scenario = Scenario { course: Course::FailsLive, ..POSTGRES };
     let ends = undisturbed(&bench, scenario).ends;
     only_without("compare-before-restore", |rules| {
         let mut world = World::new(&bench, scenario, 0);
@@ -75,7 +75,7 @@ fn a_way_back_that_restores_without_looking_is_seen() {
 #[test]
 fn a_recovery_that_does_again_what_was_told_already_is_seen() {
     let bench = Bench::default();
-    let scenario = Scenario { fails_live: true, ..SQLITE };
+    let scenario = Scenario { course: Course::FailsLive, ..SQLITE };
     let ends = undisturbed(&bench, scenario).ends;
     only_without("outcome-replay", |rules| {
         let mut world = World::new(&bench, scenario, 0);
@@ -129,7 +129,7 @@ fn overtaken(bench: &Bench, ends: &Ends, rules: &str) -> Verdict {
     }
     first.wait();
     world.agent.set_env("HOLDFAST_RULES_OFF", "");
-    world.recover();
+    world.start_recovery().wait();
     judge(&world, ends)
 }
 

@@ -28,18 +28,22 @@ pub struct Verdict {
 /// Judges a world after the first recovery.
 pub fn judge(world: &World<'_>, ends: &Ends) -> Verdict {
     let jobs = history(world);
-    let mut verdict = Verdict { outcome: outcome(&jobs), ..Verdict::default() };
+    let mut verdict = Verdict { outcome: outcome(&real(world, &jobs)), ..Verdict::default() };
     let is_after = place(world, ends, &mut verdict);
     if let Some(is_after) = is_after {
         let agrees = match verdict.outcome.as_str() {
             "succeeded" => is_after,
             "restored" | "refused" | "none" => !is_after,
+            "failed" => world.scenario.is_in_place() && !is_after,
             _ => false,
         };
         if !agrees {
             let shown = if is_after { "AFTER" } else { "BEFORE" };
             verdict.faults.push(format!("the record says {}, the database shows {shown}", verdict.outcome));
         }
+    }
+    if world.scenario.is_in_place() {
+        replaced(world, ends, is_after == Some(true), &mut verdict);
     }
     if world.scenario.is_postgres() {
         server(world, &ends.before, &mut verdict);
@@ -95,12 +99,13 @@ pub fn history(world: &World<'_>) -> Vec<Value> {
 }
 
 /// The jobs that were asked for in earnest, newest first.
-fn real(jobs: &[Value]) -> Vec<&Value> {
-    jobs.iter().filter(|job| job["spec"]["expected_from"].is_null()).collect()
+fn real<'a>(world: &World<'_>, jobs: &'a [Value]) -> Vec<&'a Value> {
+    let kind = world.scenario.job_kind();
+    jobs.iter().filter(|job| job["kind"] == kind && job["spec"]["expected_from"].is_null()).collect()
 }
 
-fn outcome(jobs: &[Value]) -> String {
-    match real(jobs)[..] {
+fn outcome(jobs: &[&Value]) -> String {
+    match jobs[..] {
         [] => "none".into(),
         [job] => job["state"].as_str().unwrap().into(),
         _ => panic!("more than one job was asked for: {jobs:?}"),
@@ -110,32 +115,48 @@ fn outcome(jobs: &[Value]) -> String {
 /// What a recovery that has nothing to do must leave as it is.
 pub fn settled(world: &World<'_>) -> (String, Vec<Value>) {
     let jobs = history(world);
-    (world.dump(), real(&jobs).into_iter().cloned().collect())
+    (world.dump(), real(world, &jobs).into_iter().cloned().collect())
+}
+
+/// What was replaced is kept; where nothing was replaced nothing is.
+fn replaced(world: &World<'_>, ends: &Ends, is_after: bool, verdict: &mut Verdict) {
+    let kept = world.kept();
+    let is_before = |name: &String| {
+        let shown = world.dump_of_kept(name);
+        match world.scenario.is_postgres() {
+            true => dump_differences(&ends.before, &shown).into_iter().all(|found| ran_ahead(&found)),
+            false => sqlite_differences(&ends.before, &shown).is_empty(),
+        }
+    };
+    match is_after {
+        true if !kept.iter().any(is_before) => verdict.faults.push(format!("what was replaced is in none of {kept:?}")),
+        // A second try to commit keeps what it finds once more.
+        true if kept.len() > if world.scenario.is_postgres() { 1 } else { 2 } => {
+            verdict.faults.push(format!("kept several times: {kept:?}"));
+        }
+        false if !kept.is_empty() => verdict.faults.push(format!("nothing was replaced, and yet there is {kept:?}")),
+        _ => {}
+    }
 }
 
 fn server(world: &World<'_>, before: &str, verdict: &mut Verdict) {
+    let kept = world.kept();
     let server = world.bench.server().borrow();
     let names = server.psql("postgres", "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1");
     let failed: Vec<&str> = names.lines().filter(|name| name.starts_with("shop__failed_")).collect();
-    for name in names.lines().filter(|name| !["postgres", "shop"].contains(name) && !failed.contains(name)) {
+    let is_known = |name: &str| {
+        ["postgres", "shop"].contains(&name) || failed.contains(&name) || kept.iter().any(|kept| kept == name)
+    };
+    for name in names.lines().filter(|name| !is_known(name)) {
         verdict.faults.push(format!("the database {name} is left"));
     }
-    let oid = server.psql("postgres", "SELECT oid FROM pg_database WHERE datname = 'shop'");
-    let is_swapped = oid != world.oid;
-    if is_swapped && verdict.outcome != "restored" {
-        verdict.faults.push(format!("{}, but another database bears the public name", verdict.outcome));
-    }
-    if is_swapped != (failed.len() == 1) || failed.len() > 1 {
-        verdict.faults.push(format!("failed databases: {failed:?}; whether shop was exchanged: {is_swapped}"));
-    }
-    // One transaction that failed leaves nothing, and then there is nothing to exchange. One that was committed when the
-    // server died, before its tool could say so, does.
-    let is_before = |name: &&str| {
-        server.psql("postgres", &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"));
-        world.dump_of(name) == before
-    };
-    if is_swapped && world.scenario.kind == super::world::Kind::PostgresWhole && failed.first().is_some_and(is_before) {
-        verdict.faults.push("a database that was as before was exchanged for another one".into());
+    let is_swapped = server.psql("postgres", "SELECT oid FROM pg_database WHERE datname = 'shop'") != world.oid;
+    if world.scenario.is_in_place() {
+        if is_swapped == kept.is_empty() || !failed.is_empty() {
+            verdict.faults.push(format!("failed {failed:?}, kept {kept:?}; whether shop was exchanged: {is_swapped}"));
+        }
+    } else {
+        exchanged(world, before, is_swapped, &failed, verdict);
     }
     let locks = server.psql("postgres", "SELECT pid, objid FROM pg_locks WHERE locktype = 'advisory'");
     let sessions = server.psql(
@@ -144,6 +165,22 @@ fn server(world: &World<'_>, before: &str, verdict: &mut Verdict) {
     );
     for (what, left) in [("lock", locks), ("session", sessions)] {
         left.lines().for_each(|line| verdict.faults.push(format!("a {what} is left: {line}")));
+    }
+}
+
+/// Whether a migration's failed database was exchanged, and only where it had to be.
+fn exchanged(world: &World<'_>, before: &str, is_swapped: bool, failed: &[&str], verdict: &mut Verdict) {
+    if is_swapped && verdict.outcome != "restored" {
+        verdict.faults.push(format!("{}, but another database bears the public name", verdict.outcome));
+    }
+    if is_swapped != (failed.len() == 1) || failed.len() > 1 {
+        verdict.faults.push(format!("failed databases: {failed:?}; whether shop was exchanged: {is_swapped}"));
+    }
+    // One transaction that failed leaves nothing, and then there is nothing to exchange. One that was committed when the
+    // server died, before its tool could say so, does.
+    let is_before = |name: &&str| world.dump_of_kept(name) == before;
+    if is_swapped && world.scenario.kind == super::world::Kind::PostgresWhole && failed.first().is_some_and(is_before) {
+        verdict.faults.push("a database that was as before was exchanged for another one".into());
     }
 }
 
@@ -186,7 +223,10 @@ fn files(world: &World<'_>, verdict: &mut Verdict) {
     }
     let known = ["shop.db", "shop.db-wal", "shop.db-shm", "shop.db.holdfast-lock", "holdfast-state.db", "store"];
     let known = known.iter().chain(&["holdfast-state.db-wal", "holdfast-state.db-shm", "holdfast.toml", "migrations"]);
-    let known: BTreeSet<&str> = known.chain(&["trace", "holdfast-spool"]).copied().collect();
+    let kept: Vec<String> =
+        world.kept().into_iter().flat_map(|name| ["", "-wal", "-shm"].map(|end| format!("{name}{end}"))).collect();
+    let known = known.chain(&["trace", "holdfast-spool"]).copied().chain(kept.iter().map(String::as_str));
+    let known: BTreeSet<&str> = known.collect();
     // SQLite lets the journal of an exclusive connection lie when that is killed after its commit, with an empty head:
     // to everybody it is none, and the next writer takes it away.
     let journal = std::fs::read(home.join("shop.db-journal")).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Which cells there are: read off a run that nothing disturbs, never from a list.
 
 use super::cell::{Cell, Fault, When};
-use super::world::Scenario;
+use super::world::{Course, Scenario};
 use std::collections::BTreeMap;
 
 /// Rooms below the migration that have crash tests of their own; one point of each label stands for them here.
@@ -17,8 +17,8 @@ const FIRST_OF_ITS_OWN: &str = "apply: before its intent";
 pub fn cells(scenario: Scenario, labels: &[String]) -> Vec<Cell> {
     let mut cells = Vec::new();
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    let own = labels.iter().position(|label| label == FIRST_OF_ITS_OWN).expect("every migration announces its tool");
-    let first = if scenario.fails_live { own } else { 0 };
+    let own = || labels.iter().position(|label| label == FIRST_OF_ITS_OWN).expect("every migration announces its tool");
+    let first = if scenario.fails_live() { own() } else { 0 };
     for (number, label) in (1..).zip(labels).skip(first) {
         let times = seen.entry(label).or_default();
         *times += 1;
@@ -28,7 +28,12 @@ pub fn cells(scenario: Scenario, labels: &[String]) -> Vec<Cell> {
             cells.extend(faults.map(|fault| Cell { scenario, fault, when: When::Point(number) }));
         }
     }
-    for run in if scenario.fails_live { 2..=2 } else { 1..=2 } {
+    let runs = match scenario.course {
+        Course::Good => 1..=2,
+        Course::FailsLive => 2..=2,
+        Course::InPlace => return cells,
+    };
+    for run in runs {
         for after in [0, 100, 600, 1100, 1600] {
             for fault in [Fault::Tool, Fault::Worker, Fault::Server] {
                 if scenario.is_postgres() || fault != Fault::Server {
@@ -41,11 +46,12 @@ pub fn cells(scenario: Scenario, labels: &[String]) -> Vec<Cell> {
 }
 
 /// Why a combination has no cell of its own.
-pub const CANNOT_OCCUR: [(&str, &str); 5] = [
+pub const CANNOT_OCCUR: [(&str, &str); 6] = [
     (
         "tool killed, at a point of the worker",
         "the tool runs only between two points: it is killed by the clock instead",
     ),
+    ("tool killed, restored in place", "no migration tool runs; PostgreSQL's own tools work on the copy beside"),
     ("server stopped, SQLite", "there is no server"),
     ("before the tool is announced, in a migration that fails live", "until then it is the same run as the good one"),
     (

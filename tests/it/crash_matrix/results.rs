@@ -72,10 +72,10 @@ impl Results {
     }
 }
 
-const HEAD: &str = "# The crash matrix\n\nWhat became of a migration that was hit at each of its steps, after the recovery. \
-Written by `HOLDFAST_TEST_BLESS=1 HOLDFAST_TEST_LONG=1` and the test `crash_matrix`; several outcomes stand where a place \
+const HEAD: &str = "# The crash matrix\n\nWhat became of a migration, or of a restore in place, that was hit at each of its \
+steps, after the recovery. Written by `HOLDFAST_TEST_BLESS=1 HOLDFAST_TEST_LONG=1` and the test `crash_matrix`; several outcomes stand where a place \
 is reached several times. Every one of them was proven: `succeeded` means the database is exactly as after an \
-undisturbed migration, anything else that it is exactly as before (`none`: the record never heard of the job).\n";
+undisturbed run, anything else that it is exactly as before (`none`: the record never heard of the job).\n";
 
 const COLUMNS: &str = "| place | worker killed | tool killed | server stopped | store away | record away | second worker takes over |\n\
 |---|---|---|---|---|---|---|\n";

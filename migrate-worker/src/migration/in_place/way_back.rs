@@ -4,9 +4,9 @@ use super::{Unfencing, cut_off, fenced_engine, is_broken, unfence};
 use crate::migration::facts::{Scratch, step};
 use crate::migration::halt::{Halt, Reason};
 use crate::migration::site::Site;
-use crate::migration::steps::{Kept, drop_copy};
+use crate::migration::steps::{self, Kept, drop_copy};
 use backup_agent::restore::{RestoreOptions, Restored as Done, prove, restore};
-use backup_agent::target::{SERVER_AWAY, tell};
+use backup_agent::target::SERVER_AWAY;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use shared::connect;
@@ -75,6 +75,8 @@ pub async fn take_back(
     }
     let places = format!("{} places differ from backup B", differences.len());
     site.story.step("compare", &places, begun.elapsed());
+    // The server may not have room for both.
+    steps::removed(site).await;
     let restored = restored(site, live, kept, plan).await?;
     let swap = live.plan_swap(plan, restored.oid, Exchange::Failed);
     swapped(site, live, &swap).await?;
@@ -144,7 +146,8 @@ pub async fn swapped(site: &mut Site, live: &PostgresLive, swap: &SwapPlan) -> R
     site.begins("swap");
     let begun = Instant::now();
     site.ledger.intent(step::SWAP, swap).await?;
-    tell(insist(site, || Box::pin(live.swap(swap))).await?);
+    let unfenced = insist(site, || Box::pin(live.swap(swap))).await?;
+    site.opened_again(unfenced);
     site.ledger.done(step::SWAP, swap).await?;
     site.story.step("swap", "open again, as it was", begun.elapsed());
     Ok(())

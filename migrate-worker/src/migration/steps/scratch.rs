@@ -4,16 +4,13 @@ use crate::Error;
 use crate::migration::facts::{Scratch, step};
 use crate::migration::halt::Halt;
 use crate::migration::site::{Live, Site};
-use backup_agent::target;
+use backup_agent::target::{self, RESTART};
 use shared::connect;
 use shared::engine::Engine;
 use shared::engine::postgres::PostgresLive;
 use shared::model::{DatabaseUrl, PostgresUrl};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// How long a server that does not answer is waited for, to remove a copy from it.
-const RESTART: Duration = Duration::from_secs(60);
 
 /// What a copy is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,12 +89,38 @@ impl ScratchSite {
         }
     }
 
+    /// Begins to remove the copy; [`removed`] waits for it.
+    ///
+    /// A server writes everything it holds to its disk before it drops a database, for which the migration need not wait.
+    pub fn remove_meanwhile(self, site: &mut Site) -> Result<(), Halt> {
+        match self.home {
+            Home::Folder(folder) => remove_folder(&folder)?,
+            Home::Server(live, name) => {
+                let clock = site.world.clock.clone();
+                site.leaving = Some(tokio::spawn(async move {
+                    target::insist(&*clock, RESTART, || Box::pin(target::drop_copy(&live, &name))).await
+                }));
+            }
+        }
+        Ok(())
+    }
+
     /// The server's side of a copy, where there is one.
     pub fn server(&self) -> Option<&PostgresLive> {
         match &self.home {
             Home::Folder(_) => None,
             Home::Server(live, _) => Some(live),
         }
+    }
+}
+
+/// Waits until the rehearsal's copy is gone. Best effort: one that stays is named, and nothing depends on it.
+pub async fn removed(site: &mut Site) {
+    let Some(leaving) = site.leaving.take() else { return };
+    match leaving.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the copy of the rehearsal is left behind"),
+        Err(error) => tracing::warn!(%error, "the copy of the rehearsal may be left behind"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Putting a database behind a fence.
 
+use super::catalogue::Found;
 use super::exchange::{self, Points, Rename, Unchanged, exchange};
 use super::state::{Scene, misplaced};
 use super::{FencePlan, FenceState, PATIENCE, PostgresLive, connection_lost, run, scratch};
@@ -22,6 +23,29 @@ pub struct Fence {
 }
 
 impl PostgresLive {
+    /// Makes the fence's placeholder beforehand, so that the database is away from everybody for a shorter time.
+    ///
+    /// Nobody is shut out yet, and [`PostgresLive::fence`] makes a missing one itself. Where it does not come to a fence,
+    /// [`PostgresLive::unfence`] drops it. Does nothing where the fence was begun already.
+    pub async fn prepare_fence(&self, plan: &FencePlan) -> Result<(), EngineError> {
+        match self.prepare_fence_once(plan).await {
+            Err(error) if connection_lost(&error) => self.prepare_fence_once(plan).await,
+            other => other,
+        }
+    }
+
+    async fn prepare_fence_once(&self, plan: &FencePlan) -> Result<(), EngineError> {
+        let mut conn = self.maintenance().await?;
+        let scene = Scene::look(&mut conn, plan).await?;
+        match scene.state(plan) {
+            FenceState::Open => drop(placeholder(&mut conn, plan, &scene).await?),
+            FenceState::HalfClosed | FenceState::Fenced { .. } => {}
+            other => return Err(misplaced("fenced", plan, &other)),
+        }
+        session::close(conn).await;
+        Ok(())
+    }
+
     /// Puts the database behind a fence: nobody reaches it by its public name, superusers included.
     ///
     /// Sessions are ended, for 15 s if they come back or linger. If it cannot be done, the database is opened again
@@ -107,6 +131,10 @@ async fn reopen(conn: &mut PgConnection, plan: &FencePlan) -> Result<(), EngineE
 /// The closed database that will bear the public name, marked as ours; made if it is missing. Returns its OID.
 async fn placeholder(conn: &mut PgConnection, plan: &FencePlan, scene: &Scene) -> Result<u32, EngineError> {
     let name = ident(&plan.placeholder);
+    let is_marked = |found: &Found| found.comment.as_ref().is_some_and(|comment| comment.starts_with(&plan.mark()));
+    if let Some(found) = scene.placeholder.as_ref().filter(|found| !found.open && is_marked(found)) {
+        return Ok(found.oid);
+    }
     if scene.placeholder.is_none() {
         let sql = format!("CREATE DATABASE {name} TEMPLATE template0 ALLOW_CONNECTIONS false");
         if let Err(error) = exec(conn, &sql).await {

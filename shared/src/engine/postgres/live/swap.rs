@@ -10,6 +10,7 @@ use crate::engine::EngineError;
 use crate::engine::postgres::quote::{ident, literal};
 use crate::engine::postgres::session;
 use sqlx::PgConnection;
+use std::time::Instant;
 
 const POINTS: Points = Points { ended: "swap: sessions ended", done: "swap: names swapped" };
 
@@ -43,10 +44,11 @@ impl PostgresLive {
             FenceState::Fenced { name, .. } => change_places(&mut conn, plan, &scene, &name, &restored).await?,
             other => return Err(misplaced("exchanged for the restored database", fence, &other)),
         }
+        let opened = Instant::now();
         let warnings = scratch::without_placeholder(&mut conn, fence).await?;
         crash_point::reached("swap: placeholder dropped");
         session::close(conn).await;
-        Ok(Unfenced { warnings })
+        Ok(Unfenced { opened, warnings })
     }
 }
 

@@ -7,12 +7,15 @@ use crate::crash_point;
 use crate::engine::EngineError;
 use crate::engine::postgres::session;
 use sqlx::PgConnection;
+use std::time::Instant;
 
 const POINTS: Points = Points { ended: "unfence: sessions ended", done: "unfence: names swapped" };
 
 /// A database that can be reached by its public name again.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfenced {
+    /// Since when.
+    pub opened: Instant,
     /// What could not be tidied up, a line each; calling again tries again.
     pub warnings: Vec<String>,
 }
@@ -38,11 +41,12 @@ impl PostgresLive {
             FenceState::Fenced { name, .. } => lower(&mut conn, plan, &scene, &name).await?,
             other => return Err(misplaced("unfenced", plan, &other)),
         }
+        let opened = Instant::now();
         crash_point::reached("unfence: opened");
         let warnings = scratch::without_placeholder(&mut conn, plan).await?;
         crash_point::reached("unfence: placeholder dropped");
         session::close(conn).await;
-        Ok(Unfenced { warnings })
+        Ok(Unfenced { opened, warnings })
     }
 }
 
