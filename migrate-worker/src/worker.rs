@@ -161,7 +161,7 @@ fn site(with: Performance, prepared: Prepared, ledger: Ledger) -> Site {
         told: Told::default(),
         fenced_at: None,
         blocked: None,
-        leaving: None,
+        leaving: Vec::new(),
     }
 }
 

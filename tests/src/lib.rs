@@ -32,7 +32,7 @@ pub mod server;
 pub mod sqlite;
 pub mod store_files;
 pub mod strace;
-mod tools;
+pub mod tools;
 
 /// Whether this is the long run (`HOLDFAST_TEST_LONG=1`).
 pub fn is_long() -> bool {

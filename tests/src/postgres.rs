@@ -1,11 +1,10 @@
 //! Temporary PostgreSQL databases, driven by the real `psql`.
 
 use crate::server::without_libpq_settings;
-use crate::tools;
+use crate::tools::{self, Held};
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 pub use crate::postgres_dump::{check_pg_dump, dump_differences, pg_dump_text, pg_dump_with_settings};
 pub use crate::server::SCRAM_PASSWORD;
@@ -167,15 +166,14 @@ impl TestDatabase {
 
     /// Has a session of its own lock a table against everybody, readers too, until the lock is dropped.
     #[track_caller]
-    pub fn lock_table(&self, table: &str) -> TableLock {
-        let mut psql = psql_command(&self.url());
-        let mut session = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql starts");
-        let wish = format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; SELECT 'locked';\n");
-        session.stdin.as_mut().expect("it was piped").write_all(wish.as_bytes()).expect("psql reads");
-        let mut line = String::new();
-        BufReader::new(session.stdout.as_mut().expect("it was piped")).read_line(&mut line).expect("psql answers");
-        assert_eq!(line.trim(), "locked", "psql did not lock {table}");
-        TableLock(session)
+    pub fn lock_table(&self, table: &str) -> Held {
+        self.held(&format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;"))
+    }
+
+    /// Has a session of its own run statements, and stay there until it is dropped.
+    #[track_caller]
+    pub fn held(&self, sql: &str) -> Held {
+        Held::start(&mut psql_command(&self.url()), format!("{sql}\n\\echo held\n").as_bytes())
     }
 
     /// Runs a file by `psql -f` with ON_ERROR_STOP.
@@ -251,18 +249,6 @@ pub fn quoted(name: &str) -> String {
 /// An SQL string literal.
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
-}
-
-/// A table that is locked as long as this is there.
-#[derive(Debug)]
-pub struct TableLock(Child);
-
-impl Drop for TableLock {
-    fn drop(&mut self) {
-        // The end of its input ends psql, and with it the transaction.
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
 }
 
 fn psql_command(url: &str) -> Command {

@@ -1,6 +1,6 @@
 //! SQLite databases for tests, made and judged by the real `sqlite3`.
 
-use crate::tools;
+use crate::tools::{self, Held};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -55,6 +55,13 @@ impl TestFile {
     #[track_caller]
     pub fn try_sqlite3(&self, sql: &str) -> Result<String, String> {
         sqlite3(&self.path(), sql)
+    }
+
+    /// Starts a script of Python with this file's path as its argument. It prints `held` when it holds what it is to
+    /// hold, and ends when its input does.
+    #[track_caller]
+    pub fn held_by(&self, script: &Path) -> Held {
+        Held::start(Command::new("python3").arg(script).arg(self.path()), b"")
     }
 
     /// Runs a file of statements.

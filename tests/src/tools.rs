@@ -1,9 +1,9 @@
 //! Running the tools the oracles rely on.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// What a tool answered.
 #[derive(Debug, Clone)]
@@ -50,6 +50,37 @@ pub(crate) fn run(command: &mut Command, input: &[u8]) -> Answer {
         let _ = write!(stderr, " ({program}: {})", output.status);
     }
     Answer { success: output.status.success(), stdout: output.stdout, stderr }
+}
+
+/// A program that holds something as long as this is there; the end of its input tells it to end.
+#[derive(Debug)]
+pub struct Held(Child);
+
+impl Held {
+    /// Starts it, gives it `input`, and waits until it prints the line `held`.
+    ///
+    /// Panics with its words if it ends before.
+    #[track_caller]
+    pub(crate) fn start(command: &mut Command, input: &[u8]) -> Held {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = started.unwrap_or_else(|error| panic!("{}", missing(&program, &error)));
+        // A program that has ended says why below.
+        let _ = child.stdin.as_mut().expect("it was piped").write_all(input);
+        let lines = BufReader::new(child.stdout.as_mut().expect("it was piped")).lines();
+        if !lines.map_while(Result::ok).any(|line| line == "held") {
+            let output = child.wait_with_output().unwrap();
+            panic!("{program} held nothing: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Held(child)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
 }
 
 /// The sentence for a program that could not be started.

@@ -65,8 +65,8 @@ pub struct Site {
     pub fenced_at: Option<Instant>,
     /// How long nobody could write (PostgreSQL: connect), as far as it has ended.
     pub blocked: Option<Duration>,
-    /// The rehearsal's copy, while it is being removed.
-    pub leaving: Option<JoinHandle<Result<(), EngineError>>>,
+    /// Copies that are being removed while it goes on.
+    pub leaving: Vec<JoinHandle<Result<(), EngineError>>>,
 }
 
 /// How long the steps of a migration took that its rest is predicted by.

@@ -102,5 +102,18 @@ fn why(what: &str, run: &Run, names: &[(&str, &str)]) -> String {
 }
 
 fn plain(line: &str, names: &[(&str, &str)]) -> String {
-    names.iter().fold(line.to_owned(), |line, (name, instead)| line.replace(name, instead))
+    let line = names.iter().fold(line.to_owned(), |line, (name, instead)| line.replace(name, instead));
+    NUMBERED.iter().fold(line, |line, before| without_number(&line, before))
+}
+
+/// What stands before numbers that are given anew in every run.
+const NUMBERED: [&str; 3] = ["toast value ", "pg_toast_", "(process "];
+
+fn without_number(line: &str, before: &str) -> String {
+    match line.split_once(before) {
+        Some((head, rest)) => {
+            format!("{head}{before}N{}", rest.trim_start_matches(|digit: char| digit.is_ascii_digit()))
+        }
+        None => line.to_owned(),
+    }
 }

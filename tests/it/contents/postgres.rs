@@ -4,12 +4,13 @@ use super::cases::{Setup, World};
 use super::outcome::{Differences, Outcome, go_round};
 use std::collections::BTreeSet;
 use tests::postgres::{TestDatabase, dump_differences, pg_dump_with_settings, psql, server_url};
+use tests::tools::Held;
 
 /// Makes the database of a world by psql, and tells what becomes of it.
 #[track_caller]
 pub fn outcome(world: &World) -> Outcome {
     let what = world.to_string();
-    let source = made(world);
+    let (source, held) = made(world);
     let target = TestDatabase::reserved();
     let url = source.url();
     let server = url.split_once('@').and_then(|(_, rest)| rest.split_once('/')).expect("a server").0;
@@ -17,23 +18,29 @@ pub fn outcome(world: &World) -> Outcome {
     let outcome = go_round(&what, &source.url(), &target.url(), &names, &|| compare(world, &source, &target), &|| {
         target.exists()
     });
+    drop(held);
     [&source, &target].into_iter().filter(|database| database.exists()).for_each(make_droppable);
     outcome
 }
 
+/// The database, and the session that stays in it.
 #[track_caller]
-fn made(world: &World) -> TestDatabase {
+fn made(world: &World) -> (TestDatabase, Option<Held>) {
     let database = match &world.setup {
         Setup::Created(options) => TestDatabase::created(&format!("TEMPLATE template0 {options}")),
         _ => TestDatabase::new(),
     };
+    if world.setup == Setup::Held {
+        let held = database.held(&world.cases[0].text);
+        return (database, Some(held));
+    }
     for (number, case) in world.cases.iter().enumerate() {
         let schema = format!("CREATE SCHEMA case_{number}; SET search_path = case_{number}, public;\n");
         let schema = if world.setup == Setup::Shared { &schema } else { "" };
         let sql = format!("SET client_min_messages = error;\n{schema}{}", case.text);
         database.try_psql(&sql).unwrap_or_else(|error| panic!("{world}: {}: {error}", case.title));
     }
-    database
+    (database, None)
 }
 
 #[track_caller]

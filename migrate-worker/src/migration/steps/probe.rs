@@ -15,7 +15,7 @@ pub async fn probe(site: &mut Site, _checked: &Checked) -> Result<(), Halt> {
     let scratch = ScratchSite::choose(site, Purpose::Probe).await?;
     scratch.make_empty().await?;
     let answer = site.runner.probe(&scratch.url, &site.call()?).await;
-    scratch.remove(site).await?;
+    scratch.remove(site)?;
     let answer = answer?;
     if answer.is_empty() {
         return Ok(());

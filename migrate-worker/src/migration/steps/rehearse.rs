@@ -20,8 +20,8 @@ use std::time::Instant;
 
 /// Restores backup A beside the database, proves it, runs the tool there and says what it did.
 ///
-/// The copy is removed, however it ends, while the migration goes on. Afterwards the database itself is looked at: a tool that went around us has
-/// moved it, and then a person is needed.
+/// The copy is removed, however it ends, while the migration goes on. Afterwards the database itself is looked at: a tool
+/// that went around us has moved it, and then a person is needed.
 pub async fn rehearse(site: &mut Site, checked: &Checked, backed_up: &BackedUp) -> Result<Rehearsed, Halt> {
     site.begins("rehearse");
     let kept = open_backup(site, backed_up).await?;
@@ -38,7 +38,7 @@ pub async fn rehearse(site: &mut Site, checked: &Checked, backed_up: &BackedUp) 
         site.look(&*site.engine, &checked.history, &*kept.stored)
     );
     site.pace.look = begun.elapsed();
-    let removed = scratch.remove_meanwhile(site);
+    let removed = scratch.remove(site);
     let outside = match globals {
         Some((before, live)) => nothing_outside(&before, &live.globals().await?),
         None => None,

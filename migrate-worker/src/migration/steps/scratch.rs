@@ -81,23 +81,14 @@ impl ScratchSite {
         Ok(())
     }
 
-    /// Removes the copy; one that is not there is fine. A server that restarts is waited for: nobody else would do it.
-    pub async fn remove(&self, site: &Site) -> Result<(), Halt> {
-        match &self.home {
-            Home::Folder(folder) => Ok(remove_folder(folder)?),
-            Home::Server(live, name) => drop_copy(site, live, name, RESTART).await,
-        }
-    }
-
-    /// Begins to remove the copy; [`removed`] waits for it.
-    ///
-    /// A server writes everything it holds to its disk before it drops a database, for which the migration need not wait.
-    pub fn remove_meanwhile(self, site: &mut Site) -> Result<(), Halt> {
+    /// Removes the copy; one that is not there is fine. On a server that goes on by itself, and [`removed`] waits for it: a
+    /// server writes everything it holds to its disk before it drops a database. One that restarts is waited for.
+    pub fn remove(self, site: &mut Site) -> Result<(), Halt> {
         match self.home {
             Home::Folder(folder) => remove_folder(&folder)?,
             Home::Server(live, name) => {
                 let clock = site.world.clock.clone();
-                site.leaving = Some(tokio::spawn(async move {
+                site.leaving.push(tokio::spawn(async move {
                     target::insist(&*clock, RESTART, || Box::pin(target::drop_copy(&live, &name))).await
                 }));
             }
@@ -114,13 +105,14 @@ impl ScratchSite {
     }
 }
 
-/// Waits until the rehearsal's copy is gone. Best effort: one that stays is named, and nothing depends on it.
+/// Waits until all copies are gone. Best effort: one that stays is named, and nothing depends on it.
 pub async fn removed(site: &mut Site) {
-    let Some(leaving) = site.leaving.take() else { return };
-    match leaving.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "the copy of the rehearsal is left behind"),
-        Err(error) => tracing::warn!(%error, "the copy of the rehearsal may be left behind"),
+    for leaving in std::mem::take(&mut site.leaving) {
+        match leaving.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "a copy is left behind"),
+            Err(error) => tracing::warn!(%error, "a copy may be left behind"),
+        }
     }
 }
 
