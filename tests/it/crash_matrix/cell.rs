@@ -3,7 +3,7 @@
 use super::judge::{Ends, Verdict, judge, settled};
 use super::world::{Bench, Scenario, World};
 use std::time::{Duration, Instant};
-use tests::agent::{Agent, Running};
+use tests::agent::{Agent, Run, Running};
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,14 +64,18 @@ impl Cell {
         let mut world = World::new(bench, self.scenario, pause_s);
         let trace = world.trace();
         world.agent.set_env("HOLDFAST_CRASH_TRACE", trace);
-        let place = self.strike(&world);
+        let (place, worker) = self.strike(&world);
         world.agent.set_env("HOLDFAST_CRASH_TRACE", "");
         let _ = std::fs::remove_file(world.trace());
-        Came { place, verdict: recovered(&world, ends) }
+        let mut verdict = recovered(&world, ends);
+        if !verdict.faults.is_empty() {
+            verdict.faults.push(format!("the worker said {}", said(&worker)));
+        }
+        Came { place, verdict }
     }
 
-    /// Starts the worker, does the harm, and waits for the end of both; returns where it was done.
-    fn strike(&self, world: &World<'_>) -> String {
+    /// Starts the worker, does the harm, and waits for the end of both; returns where it was done, and the worker's run.
+    fn strike(&self, world: &World<'_>) -> (String, Run) {
         let (worker, place) = match self.when {
             When::Point(number) => {
                 let mut worker = world.agent.start_to_stop_at(number, self.scenario.arguments());
@@ -97,19 +101,18 @@ impl Cell {
                 (worker, "at any time".into())
             }
         };
-        self.harm(world, worker);
-        place
+        (place, self.harm(world, worker))
     }
 
-    fn harm(&self, world: &World<'_>, mut worker: Running) {
+    fn harm(&self, world: &World<'_>, mut worker: Running) -> Run {
         let goes_on = |worker: &mut Running| {
             if worker.is_running() {
                 worker.signal("CONT");
             }
         };
         match self.fault {
-            Fault::Worker => drop(worker.kill()),
-            Fault::Tool => drop(worker.wait()),
+            Fault::Worker => worker.kill(),
+            Fault::Tool => worker.wait(),
             Fault::Server => {
                 let mut server = world.bench.server().borrow_mut();
                 world.has_crashed.set(true);
@@ -121,24 +124,26 @@ impl Cell {
                 }
                 server.start_again();
                 goes_on(&mut worker);
-                worker.wait();
+                worker.wait()
             }
             Fault::Store => {
                 let (store, away) = (world.agent.store_dir(), world.agent.home().join("store.away"));
                 let was_there = std::fs::rename(&store, &away).is_ok();
                 std::fs::write(&store, "not a folder").unwrap();
                 goes_on(&mut worker);
-                worker.wait();
+                let run = worker.wait();
                 std::fs::remove_file(&store).unwrap();
                 if was_there {
                     std::fs::rename(&away, &store).unwrap();
                 }
+                run
             }
             Fault::State => {
                 moved(&world.agent, "holdfast-state.db", "away.db");
                 goes_on(&mut worker);
-                worker.wait();
+                let run = worker.wait();
                 moved(&world.agent, "away.db", "holdfast-state.db");
+                run
             }
             Fault::Takeover => {
                 std::thread::sleep(LAPSED);
@@ -149,17 +154,20 @@ impl Cell {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 goes_on(&mut worker);
-                worker.wait();
+                worker.wait()
             }
         }
     }
+}
+
+fn said(run: &Run) -> String {
+    format!("{:?}: {} {}", run.code, run.stdout.trim(), run.stderr.trim())
 }
 
 /// Recovers twice and judges after each.
 fn recovered(world: &World<'_>, ends: &Ends) -> Verdict {
     let first = world.start_recovery().wait();
     let mut verdict = judge(world, ends);
-    let said = |run: &tests::agent::Run| format!("{:?}: {} {}", run.code, run.stdout.trim(), run.stderr.trim());
     if first.code != Some(world.recovered_code()) {
         verdict.faults.push(format!("the recovery ended with {}", said(&first)));
     }

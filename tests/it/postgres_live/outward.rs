@@ -52,6 +52,17 @@ async fn what_a_tool_left_behind_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_whose_removal_a_crash_interrupted_is_removed() {
+    let target = Target::new();
+    let scratch = PostgresLive::scratch_name(target.name(), "__reh_").unwrap();
+    target.live.create_scratch(&scratch).await.unwrap();
+    // So DROP DATABASE marks it before it begins; nobody can change or enter it any more.
+    on_server(&format!("UPDATE pg_database SET datconnlimit = -2 WHERE datname = '{scratch}'"));
+    target.live.drop_scratch(&scratch).await.unwrap();
+    assert_eq!(target.names(), [target.name()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_databases_made_for_a_while_are_dropped() {
     let target = Target::new();
     let scratch = PostgresLive::scratch_name(target.name(), "__reh_").unwrap();

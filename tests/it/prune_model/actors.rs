@@ -290,6 +290,7 @@ impl Model {
             let mut world = self.world.lock().unwrap();
             if kind == Kind::Release {
                 world.held.remove(&target);
+                world.releasing.insert(target.clone());
             }
             let actor = world.new_actor(budget);
             world.note(format!("actor {actor} begins {kind:?} {target} on host {host}"));
@@ -569,9 +570,7 @@ impl Job {
                     Kind::Forget => self.forget(&repository, database, id).await,
                     Kind::Unforget => unforget::unforget(&repository, &database, &id).await,
                     Kind::Hold => self.hold(&repository, &database, &id).await,
-                    Kind::Release => {
-                        hold::release(&repository, &database, &id, &"bob".parse().unwrap()).await.map(|_| ())
-                    }
+                    Kind::Release => self.release(&repository, &database, &id).await,
                     Kind::Prove => self.prove(&repository, &database, &id).await,
                     _ => self.verify(&repository, &database, &id).await,
                 }
@@ -607,6 +606,12 @@ impl Job {
         Ok(())
     }
 
+    async fn release(&self, repository: &Repository, database: &DatabaseName, id: &BackupId) -> Result<(), Error> {
+        let released = hold::release(repository, database, id, &"bob".parse().unwrap()).await;
+        self.gate.world.lock().unwrap().releasing.remove(&self.target);
+        released.map(|_| ())
+    }
+
     async fn forget(&self, repository: &Repository, database: DatabaseName, id: BackupId) -> Result<(), Error> {
         let plan = forget::named_plan(repository, &[(database, id)], true).await?;
         forget::apply(repository, &plan, GRACE).await.map(|_| ())
@@ -620,7 +625,9 @@ impl Job {
             if !world.exists(&self.target) {
                 world.violate(format!("{} was said to be on hold, but is gone", self.target));
             }
-            world.held.insert(self.target.clone());
+            if !world.releasing.contains(&self.target) {
+                world.held.insert(self.target.clone());
+            }
         }
         Ok(())
     }

@@ -41,6 +41,8 @@ pub struct World {
     pub damaged: HashSet<String>,
     /// Backups somebody was told are on hold.
     pub held: HashSet<Name>,
+    /// Backups that somebody is releasing: a hold put on them meanwhile may be what goes.
+    pub releasing: HashSet<Name>,
     originals: HashMap<String, Bytes>,
     packs: HashMap<Name, Vec<String>>,
     /// Trash that held a verified backup when it was made, with the grace it was promised.
@@ -62,6 +64,7 @@ impl World {
             counts: BTreeMap::new(),
             damaged: HashSet::new(),
             held: HashSet::new(),
+            releasing: HashSet::new(),
             originals: HashMap::new(),
             packs: HashMap::new(),
             promised: BTreeMap::new(),

@@ -338,8 +338,8 @@ const CONTENT: &str = "SELECT count(*) AS objects, min(what) AS example FROM (
     UNION ALL SELECT 'foreign-data wrapper ' || fdwname FROM pg_foreign_data_wrapper WHERE oid >= 16384
     UNION ALL SELECT 'large object ' || oid FROM pg_largeobject_metadata) AS content";
 
-/// Removes databases that earlier restores into the same target left unfinished and nobody is connected to; those that
-/// bear no mark yet only while nobody is making one.
+/// Removes databases that earlier restores into the same target left unfinished and nobody is connected to (the server's
+/// own cleaning workers give way); those that bear no mark yet only while nobody is making one.
 async fn drop_leftovers(conn: &mut PgConnection, url: &PostgresUrl) -> Result<(), EngineError> {
     #[derive(Deserialize)]
     struct Left {
@@ -357,7 +357,8 @@ async fn drop_leftovers(conn: &mut PgConnection, url: &PostgresUrl) -> Result<()
         "SELECT d.datname AS name FROM pg_database d
          WHERE starts_with(d.datname, {prefix}) AND (starts_with(shobj_description(d.oid, 'pg_database'), {mark})
                 OR {alone} AND d.datname ~ '{INFIX}[0-9a-f]{{8}}$' AND shobj_description(d.oid, 'pg_database') IS NULL)
-           AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)",
+           AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid
+               AND a.backend_type IS DISTINCT FROM 'autovacuum worker')",
         prefix = literal(&format!("{}{INFIX}", cut(target, INFIX.len() + 8))),
         mark = literal(&mark)
     );

@@ -135,13 +135,14 @@ fn restores_into_a_new_postgresql_database_killed_at_any_moment_make_all_of_it_o
             with_its_name += 1;
             assert_eq!(dump_differences(&dump, &pg_dump_text(&url)), Vec::<String>::new(), "{place}");
             agent.run(&arguments).expect_code(3);
+            unmarked += drop_unmarked(&target, place);
         } else {
             let again = agent.ok(&arguments);
             killer.took(&again);
             assert_eq!(again.json()["proven"], true, "{place}");
             assert_eq!(dump_differences(&dump, &pg_dump_text(&url)), Vec::<String>::new(), "{place}");
+            unmarked += drop_unmarked(&target, &format!("{place}, {}", again.stderr));
         }
-        unmarked += drop_unmarked(&target, place);
         assert_spool_is_empty(&agent, place);
     }
     println!("{with_its_name} targets had their name, {half} had an unfinished one, {unmarked} of these unmarked");

@@ -13,6 +13,8 @@ pub(super) struct Found {
     pub(super) name: String,
     /// Connections are allowed.
     pub(super) open: bool,
+    /// Its removal was begun and not finished, because the server went away: it can only be removed.
+    pub(super) invalid: bool,
     pub(super) comment: Option<String>,
 }
 
@@ -36,7 +38,7 @@ pub(super) async fn names_taken(conn: &mut PgConnection, names: &[String]) -> Re
 /// The databases a condition on `pg_database AS d` and its `comment` is true for, by name.
 pub(super) async fn list(conn: &mut PgConnection, condition: &str) -> Result<Vec<Found>, EngineError> {
     let query = format!(
-        "SELECT d.oid::bigint AS oid, d.datname AS name, d.datallowconn AS open, c.comment
+        "SELECT d.oid::bigint AS oid, d.datname AS name, d.datallowconn AS open, d.datconnlimit = -2 AS invalid, c.comment
          FROM pg_database d CROSS JOIN LATERAL (SELECT shobj_description(d.oid, 'pg_database') AS comment) AS c
          WHERE {condition} ORDER BY d.datname"
     );

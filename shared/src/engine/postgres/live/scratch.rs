@@ -91,7 +91,9 @@ pub(super) async fn drop_placeholder(conn: &mut PgConnection, plan: &FencePlan) 
 async fn drop_by_oid(conn: &mut PgConnection, oid: u32) -> Result<(), EngineError> {
     let Some(found) = catalogue::by_oid(conn, oid).await? else { return Ok(()) };
     let name = &found.name;
-    exchange::close(conn, name).await?;
+    if !found.invalid {
+        exchange::close(conn, name).await?;
+    }
     let busy = sessions::end_all(conn, oid, PATIENCE).await?;
     if !busy.is_empty() {
         let message = format!("{name} is still in use: {}; it is closed", busy.join(", "));
