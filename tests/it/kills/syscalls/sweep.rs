@@ -15,7 +15,7 @@ const SEED: u64 = 20_261_129;
 /// How often a place is tried until its call, and no other one, is hit: threads are not the same in every run.
 const TRIES: usize = 2;
 
-/// How many other places of the same call the everyday run tries instead of one that cannot be hit.
+/// How many other places of the same call are tried instead of one that cannot be hit.
 const ALTERNATIVES: usize = 8;
 
 /// What happens to a call instead of what it should do.
@@ -125,7 +125,7 @@ impl Sweep<'_> {
                     hits.iter().any(|((_, name), files)| *name == other.name && files.contains(&other.file))
                 };
                 let new: Vec<&Place> = others.iter().copied().filter(|other| !was_hit(other)).collect();
-                for at in 0..if is_long() { 0 } else { ALTERNATIVES } {
+                for at in 0..ALTERNATIVES {
                     let from = if at % 2 == 0 && !new.is_empty() { &new } else { &others };
                     tries.push(*draws.pick(from));
                 }
