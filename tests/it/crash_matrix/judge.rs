@@ -64,25 +64,27 @@ fn ran_ahead(difference: &str) -> bool {
     difference.contains("Type: SEQUENCE SET") && matches!((stands('-'), stands('+')), (Some(was), Some(is)) if was < is)
 }
 
+/// What differs between two dumps of a world's databases.
+fn differences(world: &World<'_>, expected: &str, shown: &str) -> Vec<String> {
+    if !world.scenario.is_postgres() {
+        return sqlite_differences(expected, shown);
+    }
+    let list = dump_differences(expected, shown).into_iter();
+    list.filter(|found| !(world.has_crashed.get() && ran_ahead(found))).collect()
+}
+
 /// Whether the database shows AFTER; none where it shows neither.
 fn place(world: &World<'_>, ends: &Ends, verdict: &mut Verdict) -> Option<bool> {
     let Ok(now) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.dump())) else {
         verdict.faults.push("the database cannot be reached under its public name".into());
         return None;
     };
-    let differences = |other: &str| match world.scenario.is_postgres() {
-        true => {
-            let list = dump_differences(other, &now);
-            list.into_iter().filter(|found| !(world.has_crashed.get() && ran_ahead(found))).collect()
-        }
-        false => sqlite_differences(other, &now),
-    };
-    let from_before = differences(&ends.before);
+    let from_before = differences(world, &ends.before, &now);
     if from_before.is_empty() {
         return Some(false);
     }
     match &ends.after {
-        Some(after) if differences(after).is_empty() => return Some(true),
+        Some(after) if differences(world, after, &now).is_empty() => return Some(true),
         _ => {}
     }
     verdict.faults.push(format!("the database is neither BEFORE nor AFTER: {}", from_before.join(" | ")));
@@ -121,13 +123,7 @@ pub fn settled(world: &World<'_>) -> (String, Vec<Value>) {
 /// What was replaced is kept; where nothing was replaced nothing is.
 fn replaced(world: &World<'_>, ends: &Ends, is_after: bool, verdict: &mut Verdict) {
     let kept = world.kept();
-    let is_before = |name: &String| {
-        let shown = world.dump_of_kept(name);
-        match world.scenario.is_postgres() {
-            true => dump_differences(&ends.before, &shown).into_iter().all(|found| ran_ahead(&found)),
-            false => sqlite_differences(&ends.before, &shown).is_empty(),
-        }
-    };
+    let is_before = |name: &String| differences(world, &ends.before, &world.dump_of_kept(name)).is_empty();
     match is_after {
         true if !kept.iter().any(is_before) => verdict.faults.push(format!("what was replaced is in none of {kept:?}")),
         // A second try to commit keeps what it finds once more.

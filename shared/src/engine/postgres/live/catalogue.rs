@@ -18,6 +18,13 @@ pub(super) struct Found {
     pub(super) comment: Option<String>,
 }
 
+impl Found {
+    /// Whether its comment begins so.
+    pub(super) fn is_marked(&self, mark: &str) -> bool {
+        self.comment.as_ref().is_some_and(|comment| comment.starts_with(mark))
+    }
+}
+
 /// The database that bears this name.
 pub(super) async fn by_name(conn: &mut PgConnection, name: &str) -> Result<Option<Found>, EngineError> {
     Ok(list(conn, &format!("d.datname = {}", literal(name))).await?.into_iter().next())

@@ -1,6 +1,5 @@
 //! Putting a database behind a fence.
 
-use super::catalogue::Found;
 use super::exchange::{self, Points, Rename, Unchanged, exchange};
 use super::state::{Scene, misplaced};
 use super::{FencePlan, FenceState, PATIENCE, PostgresLive, connection_lost, run, scratch};
@@ -131,8 +130,7 @@ async fn reopen(conn: &mut PgConnection, plan: &FencePlan) -> Result<(), EngineE
 /// The closed database that will bear the public name, marked as ours; made if it is missing. Returns its OID.
 async fn placeholder(conn: &mut PgConnection, plan: &FencePlan, scene: &Scene) -> Result<u32, EngineError> {
     let name = ident(&plan.placeholder);
-    let is_marked = |found: &Found| found.comment.as_ref().is_some_and(|comment| comment.starts_with(&plan.mark()));
-    if let Some(found) = scene.placeholder.as_ref().filter(|found| !found.open && is_marked(found)) {
+    if let Some(found) = scene.placeholder.as_ref().filter(|found| !found.open && found.is_marked(&plan.mark())) {
         return Ok(found.oid);
     }
     if scene.placeholder.is_none() {

@@ -74,11 +74,12 @@ impl Scene {
         );
         let found = catalogue::list(conn, &condition).await?;
         let find = |is: &dyn Fn(&Found) -> bool| found.iter().find(|found| is(found)).cloned();
-        let marked = |found: &Found| found.comment.as_ref().is_some_and(|comment| comment.starts_with(&mark));
         Ok(Scene {
             original: find(&|found| found.oid == plan.oid),
             public: find(&|found| found.name == plan.public),
-            placeholder: find(&|found| found.oid != plan.oid && (found.name == plan.placeholder || marked(found))),
+            placeholder: find(&|found| {
+                found.oid != plan.oid && (found.name == plan.placeholder || found.is_marked(&mark))
+            }),
         })
     }
 
